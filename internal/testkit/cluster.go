@@ -1,0 +1,255 @@
+package testkit
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// MasterName is the name under which the nodes show their cluster to Sentinel clients.
+const MasterName = "mymaster"
+
+// formLimit bounds how long a cluster may take until it has a master, with both
+// processors busy.
+const formLimit = 30 * time.Second
+
+// maxNodes is how many nodes fit a block of ports, an uninvited one included.
+const maxNodes = 4
+
+// ClusterOptions say how a cluster differs from the plain one of three nodes.
+type ClusterOptions struct {
+	Size int      // number of nodes, 3 if 0; 1 is a cluster of one without peers
+	Tags []string // build tags of the binary
+	Args []string // more flags for every node
+	// NodeArgs gives more flags for the node with this index, if not nil.
+	NodeArgs func(i int) []string
+}
+
+// Cluster is a set of holdfast processes on loopback. Its methods are for the
+// test's goroutine unless they say otherwise.
+type Cluster struct {
+	Nodes []*Node
+
+	tb     testing.TB
+	secret string
+	first  int // the first port of its block
+	opts   ClusterOptions
+}
+
+// Node is one process of a cluster. Its ports and directory stay the same over restarts.
+type Node struct {
+	*Process
+	ID                                        string
+	DataDir                                   string
+	Port, SentinelPort, RaftPort, MetricsPort int
+}
+
+// Addr is the data port's address.
+func (n *Node) Addr() string { return Loopback(n.Port) }
+
+// SentinelAddr is the Sentinel port's address.
+func (n *Node) SentinelAddr() string { return Loopback(n.SentinelPort) }
+
+// MetricsURL is where the node's HTTP pages begin, without a slash at the end.
+func (n *Node) MetricsURL() string { return "http://" + Loopback(n.MetricsPort) }
+
+// StartCluster starts a cluster, waits until it has a master with every other
+// node connected to it, and ends it with the test.
+func StartCluster(tb testing.TB, opts ClusterOptions) *Cluster {
+	tb.Helper()
+	c := NewCluster(tb, opts)
+	for _, n := range c.Nodes {
+		n.Start()
+	}
+	c.WaitWhole(formLimit)
+	return c
+}
+
+// NewCluster prepares a cluster and starts none of it.
+func NewCluster(tb testing.TB, opts ClusterOptions) *Cluster {
+	tb.Helper()
+	if opts.Size == 0 {
+		opts.Size = 3
+	}
+	c := &Cluster{tb: tb, secret: "integration-" + strconv.Itoa(os.Getpid()), first: Ports(tb), opts: opts}
+	for i := range opts.Size {
+		var own []string
+		if opts.NodeArgs != nil {
+			own = opts.NodeArgs(i)
+		}
+		c.Nodes = append(c.Nodes, c.newNode(i, own))
+	}
+	return c
+}
+
+// NewNode prepares a process that is told the cluster's peers but is not one of
+// its nodes: with an id, ports and a directory of its own, started with flags
+// that come last and so win over the cluster's.
+func (c *Cluster) NewNode(flags ...string) *Node {
+	c.tb.Helper()
+	return c.newNode(maxNodes-1, flags)
+}
+
+func (c *Cluster) newNode(i int, own []string) *Node {
+	dir := c.tb.TempDir()
+	n := &Node{
+		ID: fmt.Sprintf("n%d", i+1), DataDir: filepath.Join(dir, "data"),
+		Port: c.first + i, SentinelPort: c.first + maxNodes + i,
+		RaftPort: c.first + 2*maxNodes + i, MetricsPort: c.first + 3*maxNodes + i,
+	}
+	args := []string{
+		"--node-id", n.ID, "--dir", n.DataDir, "--bind", "127.0.0.1",
+		"--port", strconv.Itoa(n.Port), "--sentinel-port", strconv.Itoa(n.SentinelPort),
+		"--raft-port", strconv.Itoa(n.RaftPort), "--metrics-port", strconv.Itoa(n.MetricsPort),
+	}
+	if c.opts.Size > 1 {
+		args = append(args, "--cluster-secret", c.secret, "--peers", c.peers())
+	}
+	args = append(append(args, c.opts.Args...), own...)
+	n.Process = NewProcess(c.tb, Command{
+		Name: n.ID, Path: Binary(c.tb, c.opts.Tags...), Args: args, Dir: dir,
+	})
+	return n
+}
+
+func (c *Cluster) peers() string {
+	list := make([]string, c.opts.Size)
+	for i := range list {
+		list[i] = fmt.Sprintf("n%d=%s", i+1, Loopback(c.first+2*maxNodes+i))
+	}
+	return strings.Join(list, ",")
+}
+
+// Secret is the cluster's secret.
+func (c *Cluster) Secret() string { return c.secret }
+
+// Sentinels are the addresses of all Sentinel ports.
+func (c *Cluster) Sentinels() []string {
+	list := make([]string, len(c.Nodes))
+	for i, n := range c.Nodes {
+		list[i] = n.SentinelAddr()
+	}
+	return list
+}
+
+// errNoMaster says that no node calls itself master.
+var errNoMaster = errors.New("no node says it is master")
+
+// FindMaster is the index of the node that calls itself master. It may be called
+// from any goroutine.
+func (c *Cluster) FindMaster() (int, error) {
+	for i, n := range c.Nodes {
+		if role, err := Role(n.Addr()); err == nil && role == "master" {
+			return i, nil
+		}
+	}
+	return -1, errNoMaster
+}
+
+// Role asks the node at addr for its role: "master", "slave", "sentinel".
+func Role(addr string) (string, error) {
+	c, err := Dial(addr, 500*time.Millisecond)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close() //nolint:errcheck // done with it
+	r, err := c.Do("ROLE")
+	if err != nil {
+		return "", err
+	}
+	if len(r.Elems) == 0 {
+		return "", fmt.Errorf("ROLE answers %v", r)
+	}
+	return string(r.Elems[0].Text), nil
+}
+
+// WaitMaster waits until a node calls itself master and returns its index.
+func (c *Cluster) WaitMaster(limit time.Duration) int {
+	c.tb.Helper()
+	master := -1
+	Eventually(c.tb, limit, "a master", func() error {
+		var err error
+		master, err = c.FindMaster()
+		return err
+	})
+	return master
+}
+
+// WaitWhole waits until there is a master and every other node serves as its
+// replica with the link up and no lag. It returns the master's index.
+func (c *Cluster) WaitWhole(limit time.Duration) int {
+	c.tb.Helper()
+	master := -1
+	Eventually(c.tb, limit, "the whole cluster", func() error {
+		var err error
+		if master, err = c.FindMaster(); err != nil {
+			return err
+		}
+		return c.whole(master)
+	})
+	return master
+}
+
+func (c *Cluster) whole(master int) error {
+	want, err := infoOf(c.Nodes[master].Addr())
+	if err != nil {
+		return err
+	}
+	if got := want["connected_slaves"]; got != strconv.Itoa(len(c.Nodes)-1) {
+		return fmt.Errorf("master has connected_slaves:%s", got)
+	}
+	for i, n := range c.Nodes {
+		if i == master {
+			continue
+		}
+		got, err := infoOf(n.Addr())
+		if err != nil {
+			return fmt.Errorf("%s: %w", n.ID, err)
+		}
+		if got["role"] != "slave" || got["master_link_status"] != "up" {
+			return fmt.Errorf("%s has role:%s master_link_status:%s", n.ID, got["role"], got["master_link_status"])
+		}
+	}
+	return nil
+}
+
+// infoOf is INFO of the node at addr.
+func infoOf(addr string) (map[string]string, error) {
+	c, err := Dial(addr, time.Second)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close() //nolint:errcheck // done with it
+	r, err := c.Do("INFO")
+	if err != nil {
+		return nil, err
+	}
+	return ParseInfo(string(r.Text)), nil
+}
+
+// ParseInfo is the text of INFO by field name.
+func ParseInfo(text string) map[string]string {
+	fields := map[string]string{}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), ":"); ok {
+			fields[name] = value
+		}
+	}
+	return fields
+}
+
+// Alive are the indexes of the nodes whose processes run.
+func (c *Cluster) Alive() []int {
+	var list []int
+	for i, n := range c.Nodes {
+		if n.Running() {
+			list = append(list, i)
+		}
+	}
+	return list
+}
