@@ -1,0 +1,5 @@
+'use strict';
+
+// The writers' job with node-redis 6.
+
+require('../node/node-redis')(require('redis'));
