@@ -1,0 +1,320 @@
+package config
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Directive is everything about one directive. Directives are values and never
+// change.
+type Directive struct {
+	Name    string
+	Aliases []string // older names Redis still accepts
+	Group   string   // heading in documents
+	Default string
+	// Mutable says that CONFIG SET changes it while the node runs.
+	Mutable bool
+	// Replicated says that all nodes use one value: the first master's, until
+	// CONFIG SET changes it everywhere.
+	Replicated bool
+	// Secret says that its value appears in no log line and no error. Hidden says
+	// that CONFIG GET leaves it out, too.
+	Secret, Hidden bool
+	Short          string // one line
+	Long           string // more about it, for documents
+	kind           kind
+}
+
+// Kind says in a few words what may be written as a value.
+func (d *Directive) Kind() string { return d.kind.name() }
+
+// assign gives the directive a value written as one string.
+func (d *Directive) assign(c *Config, value string) error {
+	if !d.kind.multi() {
+		return d.kind.set(c, []string{value})
+	}
+	words, err := splitWords(value)
+	if err != nil {
+		return err
+	}
+	return d.kind.set(c, words)
+}
+
+// Directives are all directives, grouped as in documents. The result is the caller's.
+func Directives() []Directive { return slices.Clone(directives) }
+
+// find is the directive with this name or alias, in any case, or nil.
+func find(name string) *Directive {
+	for i := range directives {
+		d := &directives[i]
+		if strings.EqualFold(d.Name, name) || slices.ContainsFunc(d.Aliases, func(a string) bool { return strings.EqualFold(a, name) }) {
+			return d
+		}
+	}
+	return nil
+}
+
+// Limits of directives.
+const (
+	mib = 1 << 20
+	// maxEntry keeps an entry readable: the log store accepts more than 64 MiB
+	// and can never read it again.
+	maxEntry = 60 * mib
+	// minBulk is the least Redis accepts for buffers and arguments.
+	minBulk = mib
+	// maxDatabases bounds what an empty node allocates.
+	maxDatabases = 1024
+	minElection  = 50 * time.Millisecond
+	maxElection  = 10 * time.Second
+)
+
+// Headings of the documents.
+const (
+	groupNetwork  = "Listening and passwords"
+	groupClients  = "Limits on clients"
+	groupSentinel = "The Sentinel port"
+	groupCluster  = "The cluster"
+	groupProcess  = "The process"
+)
+
+// directives is the table. Order is that of the documents.
+var directives = slices.Concat(networkDirectives, clientDirectives, sentinelDirectives, clusterDirectives, processDirectives)
+
+var networkDirectives = []Directive{
+	{
+		Name: "port", Group: groupNetwork, Default: "6379",
+		Short: "Port for applications and redis-cli.",
+		Long:  "0 listens on none.",
+		kind:  ports(func(c *Config) *int { return &c.Port }),
+	},
+	{
+		Name: "bind", Group: groupNetwork, Default: "* -::*",
+		Short: "Addresses on which every port listens.",
+		Long:  "`*` is every IPv4 address and `::*` every IPv6 address. With a minus in front, an address that the machine does not have is passed over.",
+		kind:  bindList{},
+	},
+	{
+		Name: "protected-mode", Group: groupNetwork, Default: "yes", Mutable: true,
+		Short: "Without a password, serve only clients on the same machine.",
+		Long:  "It concerns the data port. Set `requirepass` to serve other machines.",
+		kind:  flags(func(c *Config) *bool { return &c.ProtectedMode }),
+	},
+	{
+		Name: "requirepass", Group: groupNetwork, Mutable: true, Secret: true,
+		Short: "Password of the data port.",
+		Long:  "Use the same on all nodes. Give it in the environment or in a file: flags can be seen by every user of the machine.",
+		kind:  texts("text", func(c *Config) *string { return &c.RequirePass }, nil),
+	},
+	{
+		Name: "replica-announce-ip", Aliases: []string{"slave-announce-ip"}, Group: groupNetwork,
+		Short: "Host under which clients are told to find this node.",
+		Long:  "Without it: the host of `raft-announce`, else of this node's entry in `peers`, else the first single address of `bind`, else 127.0.0.1. Some clients compare it with the address they are connected to, so prefer an IP address.",
+		kind:  texts("host", func(c *Config) *string { return &c.ReplicaAnnounceIP }, checkHost),
+	},
+	{
+		Name: "replica-announce-port", Aliases: []string{"slave-announce-port"}, Group: groupNetwork, Default: "0",
+		Short: "Port under which clients are told to find this node.",
+		Long:  "0 means `port`.",
+		kind:  ports(func(c *Config) *int { return &c.ReplicaAnnouncePort }),
+	},
+}
+
+var clientDirectives = []Directive{
+	{
+		Name: "maxclients", Group: groupClients, Default: "10000", Mutable: true,
+		Short: "How many clients may be connected to a port at once.",
+		kind:  integers(func(c *Config) *int { return &c.MaxClients }, 1, math.MaxUint32),
+	},
+	{
+		Name: "timeout", Group: groupClients, Default: "0", Mutable: true,
+		Short: "Close a client that was idle for so many seconds.",
+		Long:  "0 never does. Subscribed clients are left alone.",
+		kind:  seconds(func(c *Config) *time.Duration { return &c.Timeout }),
+	},
+	{
+		Name: "tcp-keepalive", Group: groupClients, Default: "300", Mutable: true,
+		Short: "Seconds between keepalive probes on idle connections.",
+		Long:  "0 sends none. A new value is for connections made afterwards.",
+		kind:  seconds(func(c *Config) *time.Duration { return &c.TCPKeepAlive }),
+	},
+	{
+		Name: "databases", Group: groupClients, Default: "16", Replicated: true,
+		Short: "Number of databases.",
+		Long:  "It is fixed when the cluster is formed.",
+		kind:  integers(func(c *Config) *int { return &c.Databases }, 1, maxDatabases),
+	},
+	{
+		Name: "proto-max-bulk-len", Group: groupClients, Default: "32mb", Mutable: true, Replicated: true,
+		Short: "Largest single argument of a command.",
+		Long:  "At most `max-entry-bytes`, which takes its place if it is lower.",
+		kind:  memories(func(c *Config) *int64 { return &c.ProtoMaxBulkLen }, minBulk, math.MaxInt64),
+	},
+	{
+		Name: "client-query-buffer-limit", Group: groupClients, Default: "1gb", Mutable: true,
+		Short: "How much of a client's unfinished input is kept.",
+		kind:  memories(func(c *Config) *int64 { return &c.ClientQueryBufferLimit }, minBulk, math.MaxInt64),
+	},
+	{
+		Name: "client-output-buffer-limit", Group: groupClients, Mutable: true,
+		Default: "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
+		Short:   "How much output may wait for a client before it is closed.",
+		Long:    "Groups of class (`normal`, `replica` or `slave`, `pubsub`), hard limit, soft limit, and seconds for which the soft limit may be exceeded. Classes that are not named keep theirs. The class of replicas is accepted because Redis has it, and has no effect: nodes replicate over the raft port.",
+		kind:    outputLimits{},
+	},
+	{
+		Name: "enable-debug-command", Group: groupClients, Default: DebugNo,
+		Short: "Who may use DEBUG.",
+		Long:  "`local` is for clients on the same machine.",
+		kind:  choices(func(c *Config) *string { return &c.EnableDebugCommand }, DebugNo, DebugYes, DebugLocal),
+	},
+}
+
+var sentinelDirectives = []Directive{
+	{
+		Name: "sentinel-port", Group: groupSentinel, Default: "26379",
+		Short: "Port on which Sentinel-aware clients ask for the master.",
+		Long:  "0 listens on none.",
+		kind:  ports(func(c *Config) *int { return &c.SentinelPort }),
+	},
+	{
+		Name: "sentinel-requirepass", Group: groupSentinel, Mutable: true, Secret: true,
+		Short: "Password of the Sentinel port.",
+		Long:  "Clients give it apart from the data port's, usually as `sentinelPassword`.",
+		kind:  texts("text", func(c *Config) *string { return &c.SentinelRequirePass }, nil),
+	},
+	{
+		Name: "sentinel-announce-ip", Group: groupSentinel,
+		Short: "Host under which clients are told to find this node's Sentinel port.",
+		Long:  "Without it, the host announced for the data port.",
+		kind:  texts("host", func(c *Config) *string { return &c.SentinelAnnounceIP }, checkHost),
+	},
+	{
+		Name: "sentinel-announce-port", Group: groupSentinel, Default: "0",
+		Short: "Port under which clients are told to find this node's Sentinel port.",
+		Long:  "0 means `sentinel-port`.",
+		kind:  ports(func(c *Config) *int { return &c.SentinelAnnouncePort }),
+	},
+	{
+		Name: "master-name", Group: groupSentinel, Default: "mymaster",
+		Short: "Name under which Sentinel clients ask for the master.",
+		kind:  texts("name", func(c *Config) *string { return &c.MasterName }, checkMasterName),
+	},
+}
+
+var clusterDirectives = []Directive{
+	{
+		Name: "node-id", Group: groupCluster,
+		Short: "Name of this node within the cluster.",
+		Long:  "Needed with `peers`, where it must be listed; never give two nodes the same. Without `peers` it is n1.",
+		kind:  texts("id", func(c *Config) *string { return &c.NodeID }, checkNodeID),
+	},
+	{
+		Name: "peers", Group: groupCluster,
+		Short: "All nodes of the cluster, this one included.",
+		Long:  "The same list on every node; `n1=10.0.0.1:16379,n2=10.0.0.2:16379,n3=10.0.0.3:16379`. The addresses are those of the raft ports. IPv6 addresses stand in brackets. Without it the node is a cluster of one.",
+		kind:  peerList{},
+	},
+	{
+		Name: "raft-port", Group: groupCluster, Default: "16379",
+		Short: "Port for the other nodes.",
+		kind:  ports(func(c *Config) *int { return &c.RaftPort }),
+	},
+	{
+		Name: "raft-announce", Group: groupCluster,
+		Short: "Address (host:port) at which the other nodes reach this one.",
+		Long:  "Without it, this node's entry in `peers`.",
+		kind:  texts("host:port", func(c *Config) *string { return &c.RaftAnnounce }, checkOptionalAddr),
+	},
+	{
+		Name: "cluster-secret", Group: groupCluster, Secret: true, Hidden: true,
+		Short: "Secret that the nodes prove to each other before they talk.",
+		Long:  "The same on every node, and needed with `peers`. It proves who is there and encrypts nothing: keep the raft port on a network you trust. Give it in the environment or in a file: flags can be seen by every user of the machine.",
+		kind:  texts("text", func(c *Config) *string { return &c.ClusterSecret }, nil),
+	},
+	{
+		Name: "election-timeout", Group: groupCluster, Default: "250ms",
+		Short: "How long a silent master is waited for before another is elected.",
+		Long:  "The same on every node. A failover takes two to three times as long. Raise it if the metrics show disks whose slowest syncs take more than a quarter of it.",
+		kind:  durations(func(c *Config) *time.Duration { return &c.ElectionTimeout }, minElection, maxElection),
+	},
+	{
+		Name: "max-entry-bytes", Group: groupCluster, Default: "32mb", Replicated: true,
+		Short: "Largest entry of the log, and so the largest command, transaction and value.",
+		Long:  "At most 60mb. Larger commands are refused before anything is done.",
+		kind:  memories(func(c *Config) *int64 { return &c.MaxEntryBytes }, minBulk, maxEntry),
+	},
+	{
+		Name: "read-mode", Group: groupCluster, Default: ReadQuorum,
+		Short: "What a read on the master may be answered with.",
+		Long:  "With `quorum` a majority of the nodes confirms that this node is still the master, so no read is ever old. With `local` the node answers at once with what it has, as Redis does.",
+		kind:  choices(func(c *Config) *string { return &c.ReadMode }, ReadQuorum, ReadLocal),
+	},
+	{
+		Name: "log-store", Group: groupCluster, Default: LogStoreWAL,
+		Short: "File format of the log.",
+		Long:  "`wal` is the faster one. A directory written with one is not opened with the other.",
+		kind:  choices(func(c *Config) *string { return &c.LogStore }, LogStoreWAL, LogStoreBolt),
+	},
+}
+
+var processDirectives = []Directive{
+	{
+		Name: "dir", Group: groupProcess, Default: "./data",
+		Short: "Directory of the node's files.",
+		Long:  "It is made if it does not exist. No two nodes may share one.",
+		kind:  texts("path", func(c *Config) *string { return &c.Dir }, checkPath),
+	},
+	{
+		Name: "metrics-port", Group: groupProcess, Default: "9121",
+		Short: "HTTP port for /metrics, /healthz, /readyz and /leader.",
+		Long:  "0 listens on none.",
+		kind:  ports(func(c *Config) *int { return &c.MetricsPort }),
+	},
+	{
+		Name: "loglevel", Group: groupProcess, Default: "notice", Mutable: true,
+		Short: "How much is logged.",
+		kind:  choices(func(c *Config) *string { return &c.LogLevel }, "debug", "verbose", "notice", "warning"),
+	},
+	{
+		Name: "logfile", Group: groupProcess,
+		Short: "File the log is appended to.",
+		Long:  "Without it the log goes to standard error.",
+		kind:  texts("path", func(c *Config) *string { return &c.LogFile }, nil),
+	},
+}
+
+func checkMasterName(name string) error {
+	const longest = 128
+	ok := name != "" && len(name) <= longest
+	for _, r := range name {
+		ok = ok && r > ' ' && r <= '~' && r != ','
+	}
+	if !ok {
+		return errors.New("a name of printable characters without blanks and commas is needed")
+	}
+	return nil
+}
+
+func checkNodeID(id string) error {
+	if id == "" {
+		return nil
+	}
+	return checkID(id)
+}
+
+func checkOptionalAddr(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	return checkAddr(addr)
+}
+
+func checkPath(path string) error {
+	if path == "" || strings.ContainsRune(path, 0) {
+		return errors.New("a path is needed")
+	}
+	return nil
+}

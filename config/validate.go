@@ -1,0 +1,69 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Validate checks what no directive can check alone. The error lists every
+// problem, one a line.
+func (c *Config) Validate() error {
+	return errors.Join(c.validateCluster(), c.validatePorts(), c.validateSizes())
+}
+
+func (c *Config) validateCluster() error {
+	if len(c.Peers) == 0 {
+		return nil
+	}
+	var errs []error
+	if c.ClusterSecret == "" {
+		errs = append(errs, errors.New("peers: a cluster needs cluster-secret, the same on every node"))
+	}
+	if _, ok := c.self(); !ok {
+		errs = append(errs, c.notListed())
+	}
+	if c.RaftPort == 0 {
+		errs = append(errs, errors.New("raft-port: a cluster needs one"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) notListed() error {
+	ids := make([]string, len(c.Peers))
+	for i, p := range c.Peers {
+		ids[i] = p.ID
+	}
+	if c.NodeID == "" {
+		return fmt.Errorf("node-id: one of the ids in peers is needed: %s", strings.Join(ids, ", "))
+	}
+	return fmt.Errorf("node-id: '%s' is not in peers, which lists %s", c.NodeID, strings.Join(ids, ", "))
+}
+
+// validatePorts refuses one port for two purposes: all listen on the same addresses.
+func (c *Config) validatePorts() error {
+	var errs []error
+	used := map[int]string{}
+	for _, p := range []struct {
+		name string
+		port int
+	}{
+		{"port", c.Port},
+		{"sentinel-port", c.SentinelPort},
+		{"raft-port", c.RaftPort},
+		{"metrics-port", c.MetricsPort},
+	} {
+		if other, taken := used[p.port]; taken && p.port != 0 {
+			errs = append(errs, fmt.Errorf("%s: %d is %s already", p.name, p.port, other))
+		}
+		used[p.port] = p.name
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) validateSizes() error {
+	if c.ProtoMaxBulkLen > c.MaxEntryBytes {
+		return fmt.Errorf("proto-max-bulk-len: at most max-entry-bytes, which is %d", c.MaxEntryBytes)
+	}
+	return nil
+}
