@@ -49,7 +49,8 @@ func (f *Follower) Close() {
 // Addr is the master's address that the last command was sent to.
 func (f *Follower) Addr() string { return f.addr }
 
-// Connect finds the master and connects to it unless already connected.
+// Connect finds the master, connects to it and makes sure with ROLE that it says
+// so itself, unless already connected.
 func (f *Follower) Connect() error {
 	if f.conn != nil {
 		return nil
@@ -58,12 +59,19 @@ func (f *Follower) Connect() error {
 	if err != nil {
 		return err
 	}
-	dialer, err := Dial(addr, askLimit)
+	conn, err := Dial(addr, f.timeout)
 	if err != nil {
 		return err
 	}
-	dialer.timeout = f.timeout
-	f.conn, f.addr = dialer, addr
+	role, err := conn.Do("ROLE")
+	if err == nil && (len(role.Elems) == 0 || string(role.Elems[0].Text) != "master") {
+		err = fmt.Errorf("%s is no master but answers ROLE with %v", addr, role)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return err
+	}
+	f.conn, f.addr = conn, addr
 	return nil
 }
 

@@ -15,9 +15,9 @@ import (
 	"github.com/holdfast/holdfast/internal/testkit"
 )
 
-// serve answers every connection with the given bytes after it has read
-// something, and closes it. It returns the address.
-func serve(t *testing.T, answer string) string {
+// serve gives every connection the answers in turn, one after each read, and
+// closes it. It returns the address.
+func serve(t *testing.T, answers ...string) string {
 	t.Helper()
 	var cfg net.ListenConfig
 	l, err := cfg.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -32,8 +32,10 @@ func serve(t *testing.T, answer string) string {
 				return
 			}
 			buf := make([]byte, 1024)
-			_, _ = conn.Read(buf)
-			_, _ = conn.Write([]byte(answer))
+			for _, answer := range answers {
+				_, _ = conn.Read(buf)
+				_, _ = conn.Write([]byte(answer))
+			}
 			_ = conn.Close()
 		}
 	}()
@@ -101,7 +103,7 @@ func TestDoReturnsErrorReplies(t *testing.T) {
 // A follower learns the master from a Sentinel that answers, past ones that are
 // dead, and calls a connection that breaks after sending an unknown outcome.
 func TestFollowerAsksTheNextSentinel(t *testing.T) {
-	data := serve(t, "+OK\r\n")
+	data := serve(t, "*1\r\n$6\r\nmaster\r\n", "+OK\r\n")
 	host, port, err := net.SplitHostPort(data)
 	if err != nil {
 		t.Fatal(err)
@@ -125,6 +127,19 @@ func TestFollowerAsksTheNextSentinel(t *testing.T) {
 func TestFollowerWithoutMasterIsRefused(t *testing.T) {
 	f := testkit.NewFollower([]string{serve(t, "*-1\r\n"), testkit.Loopback(testkit.Ports(t))}, time.Second)
 	if _, outcome, err := f.Do("INCR", "a"); err == nil || outcome != testkit.Refused {
+		t.Errorf("outcome %v, error %v, want Refused and an error", outcome, err)
+	}
+}
+
+// A node that a Sentinel names but that is no master itself gets no command.
+func TestFollowerAsksForTheRole(t *testing.T) {
+	host, port, err := net.SplitHostPort(serve(t, "*1\r\n$5\r\nslave\r\n", "+OK\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := testkit.NewFollower([]string{serve(t, string(testkit.AppendCommand(nil, host, port)))}, time.Second)
+	t.Cleanup(f.Close)
+	if _, outcome, err := f.Do("SET", "a", "b"); err == nil || outcome != testkit.Refused {
 		t.Errorf("outcome %v, error %v, want Refused and an error", outcome, err)
 	}
 }
