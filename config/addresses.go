@@ -81,10 +81,10 @@ func (bindList) set(c *Config, words []string) error {
 // LocalHost is a host at which this machine reaches the node's own ports.
 func (c *Config) LocalHost() string {
 	for _, b := range c.BindAddresses() {
-		switch {
-		case b.Host == "0.0.0.0":
+		switch b.Host {
+		case "0.0.0.0":
 			return "127.0.0.1"
-		case b.Host == "::":
+		case "::":
 			return "::1"
 		default:
 			return b.Host

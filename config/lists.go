@@ -41,9 +41,9 @@ type outputLimits struct{}
 
 // Errors of Redis about client-output-buffer-limit.
 var (
-	errLimitCount = errors.New("Wrong number of arguments in buffer limit configuration.")               //nolint:staticcheck,revive // Redis's wording
-	errLimitClass = errors.New("Invalid client class specified in buffer limit configuration.")           //nolint:staticcheck,revive // Redis's wording
-	errLimitValue = errors.New("Error in hard, soft or soft_seconds setting in buffer limit configuration.") //nolint:staticcheck,revive // Redis's wording
+	errLimitCount = errors.New("Wrong number of arguments in buffer limit configuration.")                   //nolint:staticcheck // Redis's wording
+	errLimitClass = errors.New("Invalid client class specified in buffer limit configuration.")              //nolint:staticcheck // Redis's wording
+	errLimitValue = errors.New("Error in hard, soft or soft_seconds setting in buffer limit configuration.") //nolint:staticcheck // Redis's wording
 )
 
 func (outputLimits) name() string { return "class hard soft seconds …" }

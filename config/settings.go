@@ -17,7 +17,7 @@ type Settings struct {
 	current atomic.Pointer[Config] // replaced, never changed in place
 
 	mu struct {
-		sync.Mutex               // held to replace current; never while calling out
+		sync.Mutex                 // held to replace current; never while calling out
 		watchers   []func(*Config) // appended to only
 		replicate  func(next *Config) error
 	}
@@ -126,7 +126,7 @@ func (s *Settings) Set(pairs [][2]string) error {
 // Adopt has fn put values that were decided elsewhere, such as the cluster's, in
 // place of this node's. fn gets a copy to change.
 func (s *Settings) Adopt(fn func(c *Config)) {
-	_ = s.replace(func(c *Config) (*Config, error) { //nolint:errcheck // it returns no error
+	_ = s.replace(func(c *Config) (*Config, error) {
 		next := *c
 		fn(&next)
 		return &next, nil
@@ -202,7 +202,7 @@ func resolve(pairs [][2]string) (changes, error) {
 		if ch.d == nil {
 			var ok bool
 			if ch.fixed, ok = constant(ch.name); !ok {
-				return nil, fmt.Errorf("Unknown option or number of arguments for CONFIG SET - '%s'", ch.name) //nolint:staticcheck,revive // Redis's wording
+				return nil, fmt.Errorf("Unknown option or number of arguments for CONFIG SET - '%s'", ch.name)
 			}
 		} else if !ch.d.Mutable {
 			return nil, failed(ch.name, errImmutable)
