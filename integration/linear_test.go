@@ -115,7 +115,7 @@ func linearizable(t *testing.T, c *testkit.Cluster, nemesis func()) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	const clients, keys = 8, 4
-	h := &history{start: testkit.Now(), sentinels: c.Sentinels(), stop: make(chan struct{})}
+	h := &history{sentinels: c.Sentinels(), stop: make(chan struct{})}
 	var wait sync.WaitGroup
 	for i := range clients {
 		wait.Go(func() { h.client(i, keys, rand.New(rand.NewPCG(seed, uint64(i)))) })
@@ -144,7 +144,6 @@ func linearizable(t *testing.T, c *testkit.Cluster, nemesis func()) {
 
 // history collects operations.
 type history struct {
-	start     time.Duration
 	sentinels []string
 	stop      chan struct{}
 

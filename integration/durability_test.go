@@ -1,0 +1,229 @@
+package integration_test
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/testkit"
+)
+
+// P1: between the arrival of a SET at the master and its reply, a majority of the
+// nodes have written it to a log file and then synced that file. The system calls
+// of all nodes are traced to see it.
+func TestReplyComesAfterSyncOnMajority(t *testing.T) {
+	for _, logStore := range []string{"wal", "boltdb"} {
+		t.Run(logStore, func(t *testing.T) {
+			c := start(t, testkit.ClusterOptions{Args: []string{"--log-store", logStore}})
+			var tracers []*tracer
+			for _, n := range c.Nodes {
+				tracers = append(tracers, trace(t, n))
+			}
+			at := c.WaitMaster(formLimit)
+			client := testkit.MustDial(t, c.Nodes[at].Addr())
+			const sets = 20
+			for i := range sets {
+				client.MustDo(t, "SET", fmt.Sprintf("k%d", i), marker(i))
+			}
+			if now := c.WaitMaster(formLimit); now != at {
+				t.Fatalf("the master moved from node %d to %d under the tracer", at+1, now+1)
+			}
+			var calls [][]call
+			for _, tr := range tracers {
+				calls = append(calls, tr.calls(t))
+			}
+			for i := range sets {
+				syncedBeforeReply(t, c, calls, at, marker(i))
+			}
+		})
+	}
+}
+
+func marker(i int) string { return fmt.Sprintf("durable-marker-%03d", i) }
+
+// syncedBeforeReply fails unless a majority synced the marker before the reply.
+func syncedBeforeReply(t *testing.T, c *testkit.Cluster, calls [][]call, master int, marker string) {
+	t.Helper()
+	arrival, reply, ok := exchange(calls[master], marker)
+	if !ok {
+		t.Errorf("%s: its arrival and reply are not in the master's trace", marker)
+		return
+	}
+	var synced []string
+	for i, list := range calls {
+		if by, file, ok := syncedAt(list, c.Nodes[i].DataDir, marker); ok && by > arrival && by <= reply {
+			synced = append(synced, fmt.Sprintf("%s %s +%.1f ms", c.Nodes[i].ID, filepath.Base(file), (by-arrival)*1000))
+		}
+	}
+	t.Logf("%s: synced by %v, reply +%.1f ms", marker, synced, (reply-arrival)*1000)
+	if len(synced) <= len(calls)/2 {
+		t.Errorf("%s: only %v had synced it when the reply was sent", marker, synced)
+	}
+}
+
+// exchange finds when the command with the marker arrived at a client's connection
+// and when the reply to it was written there, in seconds since the epoch.
+func exchange(list []call, marker string) (arrival, reply float64, ok bool) {
+	socket := ""
+	for _, k := range list {
+		switch {
+		case socket == "" && k.name == "read" && strings.HasPrefix(k.target, "socket:") &&
+			strings.Contains(k.rest, "SET") && strings.Contains(k.rest, marker):
+			socket, arrival = k.fd, k.end
+		case socket != "" && k.name == "write" && k.fd == socket && strings.Contains(k.rest, `"+OK\r\n`):
+			return arrival, k.start, true
+		}
+	}
+	return 0, 0, false
+}
+
+// syncedAt finds when a file below dir, to which the marker had been written, was
+// first synced after that, and which.
+func syncedAt(list []call, dir, marker string) (at float64, file string, ok bool) {
+	written := map[string]float64{} // file -> end of the write
+	for _, k := range list {
+		if !strings.HasPrefix(k.target, dir) || k.failed {
+			continue
+		}
+		switch k.name {
+		case "write", "pwrite64", "writev", "pwritev":
+			if _, before := written[k.target]; !before && strings.Contains(k.rest, marker) {
+				written[k.target] = k.end
+			}
+		case "fsync", "fdatasync":
+			if since, is := written[k.target]; is && k.start >= since {
+				return k.end, k.target, true
+			}
+		}
+	}
+	return 0, "", false
+}
+
+// tracer is an strace of one node.
+type tracer struct {
+	process *testkit.Process
+	out     string
+}
+
+// trace attaches strace to a running node and returns when it has.
+func trace(t *testing.T, n *testkit.Node) *tracer {
+	t.Helper()
+	dir := t.TempDir()
+	out := filepath.Join(dir, "trace")
+	p := testkit.NewProcess(t, testkit.Command{
+		Name: "strace-" + n.ID, Path: "/usr/bin/strace", Dir: dir,
+		Args: []string{
+			"-f", "-ttt", "-T", "-y", "-s", "20000", "-o", out,
+			"-e", "trace=read,write,writev,pwrite64,pwritev,fsync,fdatasync", "-p", strconv.Itoa(n.Pid()),
+		},
+	})
+	p.Start()
+	testkit.Eventually(t, 10*time.Second, "strace is attached (it must be installed and allowed to trace)", func() error {
+		info, err := os.Stat(out)
+		if err != nil {
+			return err
+		}
+		return testkit.Check(info.Size() > 0 && p.Running(), "nothing traced yet: %s", p.Tail(200))
+	})
+	return &tracer{process: p, out: out}
+}
+
+// call is one system call that has returned.
+type call struct {
+	name       string
+	start, end float64 // seconds since the epoch
+	fd, target string  // the descriptor, and what it leads to: a path, or socket:[…]
+	rest       string  // the other arguments and the result
+	failed     bool
+}
+
+var (
+	whole      = regexp.MustCompile(`^(\d+) +(\d+\.\d+) (\w+)\((\d+)<([^>]*)>(.*) = (-?\d+).*<(\d+\.\d+)>$`)
+	unfinished = regexp.MustCompile(`^(\d+) +(\d+\.\d+) (\w+)\((\d+)<([^>]*)>(.*)<unfinished \.\.\.>$`)
+	resumed    = regexp.MustCompile(`^(\d+) +(\d+\.\d+) <\.\.\. (\w+) resumed>(.*) = (-?\d+).*<(\d+\.\d+)>$`)
+)
+
+// calls ends the tracer and reads what it saw, in the order of the calls' ends.
+func (tr *tracer) calls(t *testing.T) []call {
+	t.Helper()
+	tr.process.Signal(syscall.SIGINT) // strace detaches and writes everything
+	tr.process.WaitExit(10 * time.Second)
+	file, err := os.Open(tr.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var list []call
+	begun := map[string]call{} // by thread
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := lines.Text()
+		if m := whole.FindStringSubmatch(line); m != nil {
+			k := call{name: m[3], start: number(m[2]), fd: m[4], target: m[5], rest: m[6], failed: m[7][0] == '-'}
+			k.end = k.start + number(m[8])
+			list = append(list, k)
+		} else if m := unfinished.FindStringSubmatch(line); m != nil {
+			begun[m[1]] = call{name: m[3], start: number(m[2]), fd: m[4], target: m[5], rest: m[6]}
+		} else if m := resumed.FindStringSubmatch(line); m != nil {
+			k, ok := begun[m[1]]
+			if !ok || k.name != m[3] {
+				continue
+			}
+			k.rest += m[4]
+			k.end, k.failed = k.start+number(m[6]), m[5][0] == '-'
+			list = append(list, k)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func number(text string) float64 {
+	n, _ := strconv.ParseFloat(text, 64)
+	return n
+}
+
+// The reading of traces finds a sync that came in time and one that did not.
+func TestTraceReading(t *testing.T) {
+	lines := []string{
+		`11 100.000100 read(7<socket:[5]>, "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$4\r\nmark\r\n", 4096) = 30 <0.000010>`,
+		`12 100.000200 pwrite64(9</d/log.wal>, "..mark..", 8, 0) = 8 <0.000010>`,
+		`12 100.000300 fdatasync(9</d/log.wal> <unfinished ...>`,
+		`11 100.000310 fsync(10</d/other>) = 0 <0.000001>`,
+		`12 100.001300 <... fdatasync resumed>) = 0 <0.001000>`,
+		`11 100.002000 write(7<socket:[5]>, "+OK\r\n", 5) = 5 <0.000010>`,
+	}
+	path := filepath.Join(t.TempDir(), "trace")
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sleeper := testkit.NewProcess(t, testkit.Command{Name: "sleep", Path: "/bin/sleep", Args: []string{"60"}, Dir: t.TempDir()})
+	sleeper.Start()
+	list := (&tracer{process: sleeper, out: path}).calls(t)
+	if len(list) != 5 {
+		t.Fatalf("%d calls read, want 5: %+v", len(list), list)
+	}
+	arrival, reply, ok := exchange(list, "mark")
+	if !ok || arrival >= reply {
+		t.Errorf("exchange from %v to %v, %v", arrival, reply, ok)
+	}
+	if at, file, ok := syncedAt(list, "/d", "mark"); !ok || file != "/d/log.wal" || at <= arrival || at > reply {
+		t.Errorf("synced %s at %v, %v", file, at, ok)
+	}
+	if _, _, ok := syncedAt(list[:2], "/d", "mark"); ok {
+		t.Error("a write without a sync counts as synced")
+	}
+	if _, _, ok := syncedAt(list, "/elsewhere", "mark"); ok {
+		t.Error("a file of another directory counts")
+	}
+}

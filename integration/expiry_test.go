@@ -1,0 +1,224 @@
+package integration_test
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/holdfast/holdfast/internal/testkit"
+)
+
+// P4, P8: 50,000 keys due in the same second are gone from all nodes soon after,
+// and reads of other keys keep a p99 below 10 ms meanwhile.
+func TestWaveOfExpirations(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{})
+	const keys = 50_000
+	m := master(t, c)
+	m.MustDo(t, "SET", "stays", "here")
+	now := m.MustDo(t, "TIME").Elems
+	seconds, _ := strconv.ParseInt(string(now[0].Text), 10, 64)
+	due := (seconds + 8) * 1000
+	for first := 0; first < keys; first += 1000 {
+		var commands [][]string
+		for i := first; i < first+1000; i++ {
+			at := strconv.FormatInt(due+int64(i%1000), 10)
+			commands = append(commands, []string{"SET", "wave:" + strconv.Itoa(i), "session", "PXAT", at})
+		}
+		replies, err := m.Pipeline(commands...)
+		if err := errors.Join(append(errorsOf(replies), err)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := m.MustDo(t, "DBSIZE").Int(); got != keys+1 {
+		t.Fatalf("%d keys before the wave, want %d", got, keys+1)
+	}
+	testkit.Eventually(t, 20*time.Second, "the second before the wave", func() error {
+		at, err := m.Do("TIME")
+		if err != nil {
+			return err
+		}
+		s, _ := strconv.ParseInt(string(at.Elems[0].Text), 10, 64)
+		return testkit.Check(s >= due/1000-1, "%d s to go", due/1000-s)
+	})
+	hist := readDuring(t, c, 4*time.Second)
+	t.Logf("%d reads during the wave: p50 %v p99 %v worst %v", hist.TotalCount(),
+		micros(hist.ValueAtQuantile(50)), micros(hist.ValueAtQuantile(99)), micros(hist.Max()))
+	if p99 := micros(hist.ValueAtQuantile(99)); p99 >= 10*time.Millisecond {
+		t.Errorf("GET p99 during the wave is %v, want below 10 ms", p99)
+	}
+	for _, n := range c.Nodes {
+		client := testkit.MustDial(t, n.Addr())
+		testkit.Eventually(t, 5*time.Second, "all due keys are gone from "+n.ID, func() error {
+			got, err := client.Do("DBSIZE")
+			if err != nil {
+				return err
+			}
+			return testkit.Check(got.Int() == 1, "%d keys left", got.Int()-1)
+		})
+	}
+}
+
+func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
+
+// readDuring reads one key over several connections for d and returns the
+// latencies in µs.
+func readDuring(t *testing.T, c *testkit.Cluster, d time.Duration) *hdrhistogram.Histogram {
+	t.Helper()
+	addr := c.Nodes[c.WaitMaster(formLimit)].Addr()
+	sum := hdrhistogram.New(1, time.Minute.Microseconds(), 3)
+	var mu sync.Mutex
+	var wait sync.WaitGroup
+	end := testkit.Now() + d
+	for range 8 {
+		client := testkit.MustDial(t, addr)
+		wait.Go(func() {
+			own := hdrhistogram.New(1, time.Minute.Microseconds(), 3)
+			for testkit.Now() < end {
+				sent := testkit.Now()
+				reply, err := client.Do("GET", "stays")
+				if err != nil || string(reply.Text) != "here" {
+					t.Errorf("GET during the wave: %v, %v", reply, err)
+					return
+				}
+				_ = own.RecordValue((testkit.Now() - sent).Microseconds())
+				time.Sleep(time.Millisecond)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			sum.Merge(own)
+		})
+	}
+	wait.Wait()
+	return sum
+}
+
+// lifeSpan is a key under observation, all instants by this process's own clock.
+type lifeSpan struct {
+	key          string
+	earliest     time.Duration // its deadline is not before
+	latest       time.Duration // and not after
+	seenGone     bool
+	resurrection bool // reported once
+}
+
+// P4: measured by a clock of its own, a key is readable until 250 ms before its
+// deadline and unreadable 250 ms after it on the master, 1 s after it on a
+// replica, and nothing that was gone is ever seen again; a failover in between
+// changes nothing.
+func TestDeadlinesAreKept(t *testing.T) {
+	for _, kill := range []bool{false, true} {
+		name := "calm"
+		if kill {
+			name = "failover"
+		}
+		t.Run(name, func(t *testing.T) {
+			c := start(t, testkit.ClusterOptions{})
+			spans := spread(t, c, pick(100, 500), 2*time.Second, 6*time.Second)
+			var stop atomic.Bool
+			var wait sync.WaitGroup
+			observe := func(connect func() (*testkit.Client, error), late time.Duration) {
+				own := make([]lifeSpan, len(spans))
+				copy(own, spans)
+				wait.Go(func() { watchDeadlines(t, &stop, connect, own, late) })
+			}
+			observe(masterOf(c), 250*time.Millisecond)
+			if !kill {
+				replica := c.Nodes[(c.WaitMaster(formLimit)+1)%3].Addr()
+				observe(func() (*testkit.Client, error) { return testkit.Dial(replica, time.Second) }, time.Second)
+			} else {
+				time.Sleep(time.Second)
+				c.Nodes[c.WaitMaster(formLimit)].Kill9()
+			}
+			time.Sleep(spans[len(spans)-1].latest + 2*time.Second - testkit.Now())
+			stop.Store(true)
+			wait.Wait()
+		})
+	}
+}
+
+// masterOf connects to whoever is master by asking the Sentinel ports.
+func masterOf(c *testkit.Cluster) func() (*testkit.Client, error) {
+	sentinels := c.Sentinels()
+	return func() (*testkit.Client, error) {
+		for _, s := range sentinels {
+			addr, err := testkit.AskSentinel(s)
+			if err != nil {
+				continue
+			}
+			if role, err := testkit.Role(addr); err == nil && role == "master" {
+				return testkit.Dial(addr, time.Second)
+			}
+		}
+		return nil, errors.New("no master")
+	}
+}
+
+// spread writes n keys with lives between shortest and longest, in rising order.
+func spread(t *testing.T, c *testkit.Cluster, n int, shortest, longest time.Duration) []lifeSpan {
+	t.Helper()
+	m := master(t, c)
+	spans := make([]lifeSpan, n)
+	for i := range spans {
+		life := shortest + (longest-shortest)*time.Duration(i)/time.Duration(n)
+		key := fmt.Sprintf("due:%d", i)
+		sent := testkit.Now()
+		m.MustDo(t, "SET", key, "here", "PX", strconv.FormatInt(life.Milliseconds(), 10))
+		spans[i] = lifeSpan{key: key, earliest: sent + life.Truncate(time.Millisecond), latest: testkit.Now() + life}
+	}
+	return spans
+}
+
+// watchDeadlines reads all keys again and again and judges each reading by the
+// instants between which it happened.
+func watchDeadlines(t *testing.T, stop *atomic.Bool, connect func() (*testkit.Client, error), spans []lifeSpan, late time.Duration) {
+	const early = 250 * time.Millisecond
+	var client *testkit.Client
+	readings := 0
+	for !stop.Load() {
+		if client == nil {
+			var err error
+			if client, err = connect(); err != nil {
+				time.Sleep(retryPause)
+				continue
+			}
+		}
+		for i := range spans {
+			s := &spans[i]
+			sent := testkit.Now()
+			reply, err := client.Do("GET", s.key)
+			got := testkit.Now()
+			if err != nil {
+				client.Close()
+				client = nil
+				break
+			}
+			readings++
+			switch {
+			case reply.Null && got < s.earliest-early:
+				t.Errorf("%s was gone %v before its deadline", s.key, s.earliest-got)
+			case !reply.Null && sent > s.latest+late:
+				t.Errorf("%s was there %v after its deadline", s.key, sent-s.latest)
+			case !reply.Null && s.seenGone && !s.resurrection:
+				s.resurrection = true
+				t.Errorf("%s came back", s.key)
+			}
+			s.seenGone = s.seenGone || reply.Null
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	for _, s := range spans {
+		if !s.seenGone {
+			t.Errorf("%s was never seen gone", s.key)
+		}
+	}
+	if client != nil {
+		client.Close()
+	}
+	t.Logf("%d readings", readings)
+}
