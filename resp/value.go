@@ -117,8 +117,11 @@ func (v Value) Kind() Kind { return v.kind }
 // IsError tells whether the reply is an error.
 func (v Value) IsError() bool { return v.kind == KindError }
 
-// Int64 is the number of an integer or boolean reply, otherwise 0.
+// Int64 is the number of an integer or boolean reply, and 0 of any other but a double.
 func (v Value) Int64() int64 { return v.num }
+
+// Float64 is the number of a double reply, otherwise meaningless.
+func (v Value) Float64() float64 { return math.Float64frombits(uint64(v.num)) }
 
 // Bytes are the bytes of a string or error reply; they alias the value.
 func (v Value) Bytes() []byte { return v.str }
@@ -212,18 +215,4 @@ func (v Value) appendElems(dst []byte, proto int) []byte {
 		dst = e.Append(dst, proto)
 	}
 	return dst
-}
-
-// appendDouble writes f as Redis does: the shortest text that reads back as f,
-// with inf, -inf and nan spelled out.
-func appendDouble(dst []byte, f float64) []byte {
-	switch {
-	case math.IsInf(f, 1):
-		return append(dst, "inf"...)
-	case math.IsInf(f, -1):
-		return append(dst, "-inf"...)
-	case math.IsNaN(f):
-		return append(dst, "nan"...)
-	}
-	return strconv.AppendFloat(dst, f, 'g', 17, 64)
 }
