@@ -1,0 +1,37 @@
+package store
+
+// LoadSystem, LoadSide and LoadRecord fill a fresh store: set the system state
+// first, then sides and records in any order. For restore only; the store must
+// not be shared yet. LoadSystem keeps the maps of sys.
+func (s *Store) LoadSystem(sys System) {
+	s.sys = sys
+	s.seeds = newSeeds(sys.HashSeed)
+}
+
+// LoadSide sets the side state of database db, which must be valid.
+func (s *Store) LoadSide(db int, side Side) {
+	s.dbs[db].epoch = side.Epoch
+	for shard, op := range side.Removals[:min(len(side.Removals), shardCount)] {
+		if op != 0 {
+			s.dbs[db].keys.setRemoval(shard, op)
+		}
+	}
+}
+
+// LoadRecord puts a key into database rec.DB, which must be valid, in the place
+// of an earlier one of the same name. The store owns rec.Value from here on.
+func (s *Store) LoadRecord(rec Record) {
+	key := []byte(rec.Key)
+	hash := s.seeds.hash(key)
+	keys := s.dbs[rec.DB].keys
+	if e := keys.find(hash, key); e != nil {
+		keys.unlink(e)
+	}
+	v := rec.Value.clipped()
+	e := &Entry{hash: hash, key: rec.Key, state: state{
+		value: v, sum: v.sum(s.seeds.value), deadline: rec.Deadline, version: rec.Version,
+	}}
+	e.touch(s.sys.Stamp)
+	keys.link(e)
+	keys.arm(e, s.sys.Stamp)
+}
