@@ -1,0 +1,446 @@
+package integration_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/testkit"
+)
+
+// probe writes and reads without a pause until the test ends and fails it if
+// anything goes wrong: whatever the test does must leave other clients alone.
+type probe struct {
+	stop  atomic.Bool
+	wait  sync.WaitGroup
+	count atomic.Int64
+	worst atomic.Int64 // ns
+}
+
+func startProbe(t *testing.T, c *testkit.Cluster) *probe {
+	t.Helper()
+	p := new(probe)
+	client := master(t, c)
+	p.wait.Go(func() {
+		for n := 0; !p.stop.Load(); n++ {
+			sent := testkit.Now()
+			value := strconv.Itoa(n)
+			_, err := client.Do("SET", "probe", value)
+			got, readErr := client.Do("GET", "probe")
+			if err := errors.Join(err, readErr); err != nil || string(got.Text) != value {
+				t.Errorf("another client was harmed: wrote %s, read %v, %v", value, got, err)
+				return
+			}
+			p.worst.Store(max(p.worst.Load(), int64(testkit.Now()-sent)))
+			p.count.Add(1)
+			time.Sleep(time.Millisecond)
+		}
+	})
+	t.Cleanup(p.end)
+	return p
+}
+
+func (p *probe) end() {
+	p.stop.Store(true)
+	p.wait.Wait()
+}
+
+// P7: bytes that are no command end their connection with an error, and nothing
+// else: on the data port and on the Sentinel port, of a master and of a replica.
+func TestMalformedRequestsHarmOnlyTheirSender(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{})
+	p := startProbe(t, c)
+	before := resident(t, c)
+	requests := map[string]string{
+		"bulk length not a number":  "*1\r\n$x\r\n",
+		"negative bulk length":      "*1\r\n$-5\r\n",
+		"huge bulk length":          "*1\r\n$99999999999\r\n",
+		"bulk length overflow":      "*1\r\n$99999999999999999999\r\n",
+		"count not a number":        "*x\r\n",
+		"huge count":                "*2147483647\r\n",
+		"count overflow":            "*99999999999999999999\r\n",
+		"no dollar":                 "*1\r\n:4\r\nPING\r\n",
+		"endless inline":            strings.Repeat("a", 100_000),
+		"endless count":             "*" + strings.Repeat("1", 100_000),
+		"unbalanced quotes":         "SET a \"b\r\n",
+		"a web browser":             "POST / HTTP/1.1\r\nHost: a\r\n\r\n",
+		"a TLS hello":               "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x00", 500),
+		"nested arrays":             strings.Repeat("*1\r\n", 100_000),
+		"zeros":                     strings.Repeat("\x00", 70_000),
+		"wrong end of bulk":         "*1\r\n$4\r\nPINGxx*1\r\n$4\r\nPING\r\n",
+		"a megabyte of line breaks": strings.Repeat("\r\n", 500_000) + "*1\r\n$x\r\n",
+	}
+	for what, bytes := range requests {
+		for _, addr := range []string{c.Nodes[0].Addr(), c.Nodes[1].Addr(), c.Nodes[2].SentinelAddr()} {
+			client, err := testkit.Dial(addr, 5*time.Second)
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			_ = client.SendBytes([]byte(bytes)) // the server may have hung up before the end
+			_ = client.CloseWrite()
+			if err := client.Closed(5 * time.Second); err != nil {
+				t.Errorf("%s to %s: %v", what, addr, err)
+			}
+			client.Close()
+		}
+	}
+	rawGarbage(t, c)
+	stillWhole(t, c, p, before)
+}
+
+// rawGarbage sends noise to the node-to-node port and the metrics port.
+func rawGarbage(t *testing.T, c *testkit.Cluster) {
+	t.Helper()
+	for _, n := range c.Nodes {
+		for _, port := range []int{n.RaftPort, n.MetricsPort} {
+			for _, noise := range []string{strings.Repeat("\xff", 100_000), "\x00\x00\x00\x00", "*1\r\n$4\r\nPING\r\n", blob(9, mebibyte)} {
+				client, err := testkit.Dial(testkit.Loopback(port), 5*time.Second)
+				if err != nil {
+					t.Errorf("port %d: %v", port, err)
+					continue
+				}
+				_ = client.SendBytes([]byte(noise)) // the server may hang up before the end
+				_ = client.CloseWrite()
+				if err := client.Closed(15 * time.Second); err != nil {
+					t.Errorf("port %d: %v", port, err)
+				}
+				client.Close()
+			}
+		}
+	}
+}
+
+// resident is the memory of each node.
+func resident(t *testing.T, c *testkit.Cluster) []int64 {
+	t.Helper()
+	var list []int64
+	for _, n := range c.Nodes {
+		rss, err := testkit.ResidentBytes(n.Pid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, rss)
+	}
+	return list
+}
+
+// stillWhole fails unless the same master serves, all nodes run with little more
+// memory than before, and the probe met nothing.
+func stillWhole(t *testing.T, c *testkit.Cluster, p *probe, before []int64) {
+	t.Helper()
+	p.end()
+	c.WaitWhole(formLimit)
+	t.Logf("the probe ran %d times meanwhile, slowest %v", p.count.Load(), time.Duration(p.worst.Load()))
+	if p.count.Load() < 10 {
+		t.Error("the probe hardly ran")
+	}
+	for i, rss := range resident(t, c) {
+		t.Logf("%s: %d MiB before, %d MiB after", c.Nodes[i].ID, before[i]/mebibyte, rss/mebibyte)
+		if rss > before[i]+512*mebibyte {
+			t.Errorf("%s grew from %d to %d MiB", c.Nodes[i].ID, before[i]/mebibyte, rss/mebibyte)
+		}
+	}
+}
+
+// P7, P8: requests that are unusual but right are served: a million arguments, a
+// command that arrives byte by byte, empty lines, inline commands.
+func TestUnusualRequestsAreServed(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{})
+	p := startProbe(t, c)
+	before := resident(t, c)
+	m := master(t, c)
+	args := make([]string, 1_000_001)
+	args[0] = "EXISTS"
+	for i := 1; i < len(args); i++ {
+		args[i] = "probe"
+	}
+	if got := m.MustDo(t, args...).Int(); got != 1_000_000 {
+		t.Errorf("EXISTS with a million arguments answers %d", got)
+	}
+	args[0] = "DEL"
+	for i := 1; i < len(args); i++ {
+		args[i] = "absent"
+	}
+	if got := m.MustDo(t, args...).Int(); got != 0 {
+		t.Errorf("DEL with a million arguments answers %d", got)
+	}
+	for _, b := range testkit.AppendCommand(nil, "SET", "slowly", "sent") {
+		if err := m.SendBytes([]byte{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := m.Read(); err != nil || r.String() != "+OK" {
+		t.Errorf("a command byte by byte: %v, %v", r, err)
+	}
+	if err := m.SendBytes([]byte("\r\n\r\nGET slowly\r\n*0\r\nGET \"slowly\"\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if r, err := m.Read(); err != nil || string(r.Text) != "sent" {
+			t.Errorf("inline GET: %v, %v", r, err)
+		}
+	}
+	stillWhole(t, c, p, before)
+}
+
+// P7: clients that read nothing, that send nothing, that vanish in the middle of a
+// command, and thousands that only sit there, harm nobody.
+func TestSlowAndIdleClientsHarmNobody(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{})
+	p := startProbe(t, c)
+	before := resident(t, c)
+	addr := c.Nodes[c.WaitMaster(formLimit)].Addr()
+	m := testkit.MustDial(t, addr)
+	m.MustDo(t, "SET", "big", blob(5, mebibyte))
+
+	var idle []*testkit.Client
+	for range pick(2000, 5000) {
+		client, err := testkit.Dial(addr, 5*time.Second)
+		if err != nil {
+			t.Fatalf("connection %d: %v", len(idle), err)
+		}
+		t.Cleanup(func() { _ = client.Close() })
+		idle = append(idle, client)
+	}
+	for i, client := range idle[:500] {
+		if i%2 == 0 {
+			_ = client.SendBytes([]byte("*3\r\n$3\r\nSET\r\n$5\r\nhalf"))
+		}
+		if i%5 == 0 {
+			client.Close()
+		}
+	}
+	// Each asks for 200 MiB and reads none of it.
+	for range 3 {
+		slow := testkit.MustDial(t, addr)
+		_ = slow.SendBytes([]byte(strings.Repeat("*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n", 200)))
+	}
+	for i, client := range idle[500:600] {
+		if r, err := client.Do("ECHO", strconv.Itoa(i)); err != nil || string(r.Text) != strconv.Itoa(i) {
+			t.Errorf("an idle connection is of no use: %v, %v", r, err)
+		}
+	}
+	if got := m.MustDo(t, "EXISTS", "half").Int(); got != 0 {
+		t.Error("half a command was executed")
+	}
+	time.Sleep(time.Second)
+	stillWhole(t, c, p, before)
+}
+
+// P7: before AUTH nothing is answered but what needs no user, and requests of more
+// than 10 arguments or 16 KiB end the connection.
+func TestUnauthenticatedClientsGetNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	const password = "very-secret-word"
+	c := testkit.NewCluster(t, testkit.ClusterOptions{Size: 1, Args: []string{"--requirepass", password}})
+	n := c.Nodes[0]
+	n.Start()
+	testkit.Eventually(t, formLimit, "the node serves who knows the password", func() error {
+		client, err := testkit.Dial(n.Addr(), time.Second)
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		if _, err := client.Do("AUTH", password); err != nil {
+			return err
+		}
+		_, err = client.Do("SET", "a", "b")
+		return err
+	})
+	client := testkit.MustDial(t, n.Addr())
+	for _, line := range []string{"GET a", "SET a c", "MULTI", "INFO", "CONFIG GET *", "CLIENT LIST", "SUBSCRIBE a", "PING", "DEBUG SLEEP 0", "SHUTDOWN"} {
+		if _, err := client.Do(strings.Fields(line)...); err == nil || !strings.HasPrefix(err.Error(), "NOAUTH ") {
+			t.Errorf("%s before AUTH: %v, want NOAUTH", line, err)
+		}
+	}
+	if _, err := client.Do("AUTH", "wrong"); err == nil || !strings.HasPrefix(err.Error(), "WRONGPASS ") {
+		t.Errorf("wrong password: %v", err)
+	}
+	for what, request := range map[string]string{
+		"11 arguments":       "*11\r\n",
+		"a bulk over 16 KiB": "*2\r\n$4\r\nPING\r\n$16385\r\n",
+	} {
+		big := testkit.MustDial(t, n.Addr())
+		if err := big.SendBytes([]byte(request)); err != nil {
+			t.Fatal(err)
+		}
+		r, err := big.ReadWithin(5 * time.Second)
+		if err != nil || r.Type != '-' {
+			t.Errorf("%s before AUTH: %v, %v, want an error", what, r, err)
+		}
+		if err := big.Closed(5 * time.Second); err != nil {
+			t.Errorf("%s before AUTH: %v", what, err)
+		}
+	}
+	client.MustDo(t, "AUTH", password)
+	if got := string(client.MustDo(t, "GET", "a").Text); got != "b" {
+		t.Errorf("after AUTH: GET answers %q", got)
+	}
+	if n.LogContains(password) {
+		t.Error("the password is in the log")
+	}
+}
+
+// P1, P7: a node that knows a wrong secret, and a second node with the id of
+// another, are kept out with a line in the log, and the cluster goes on.
+func TestIntrudersAreKeptOut(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{})
+	p := startProbe(t, c)
+	before := resident(t, c)
+	at := c.WaitMaster(formLimit)
+	for what, flags := range map[string][]string{
+		"wrong secret": {"--cluster-secret", "not-the-secret"},
+		"same id":      {"--node-id", c.Nodes[(at+1)%3].ID},
+	} {
+		t.Run(what, func(t *testing.T) {
+			intruder := c.NewNode(append(flags, "--log-store", "wal")...)
+			intruder.Start()
+			end := testkit.Now() + 4*time.Second
+			for testkit.Now() < end && intruder.Running() {
+				if client, err := testkit.Dial(intruder.Addr(), time.Second); err == nil {
+					if r, err := client.Do("SET", "intruder", "was here"); err == nil {
+						t.Fatalf("the intruder accepted a write: %v", r)
+					}
+					client.Close()
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			if got := c.WaitMaster(formLimit); got != at {
+				t.Errorf("the master moved from node %d to node %d", at+1, got+1)
+			}
+			log := intruder.Tail(1 << 20)
+			t.Logf("still running: %v; it says:\n%s", intruder.Running(), intruder.Tail(600))
+			if what == "wrong secret" && strings.Contains(log, "not-the-secret") {
+				t.Error("the secret is in the log")
+			}
+			if !strings.Contains(log, "WARN") && !strings.Contains(log, "ERROR") && intruder.Running() {
+				t.Error("no line in the log says that something is wrong")
+			}
+			intruder.Kill9()
+		})
+	}
+	for i, n := range c.Nodes {
+		client := testkit.MustDial(t, n.Addr())
+		if got := client.MustDo(t, "EXISTS", "intruder").Int(); got != 0 {
+			t.Errorf("node %d has the intruder's key", i+1)
+		}
+	}
+	stillWhole(t, c, p, before)
+}
+
+// P1, P7: a data directory that is in use, that belongs to another cluster or node,
+// or that a newer version wrote, is refused at start with a message, untouched.
+func TestWrongDataDirectoryIsRefused(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{})
+	p := startProbe(t, c)
+	before := resident(t, c)
+	node := c.Nodes[(c.WaitMaster(formLimit)+1)%3]
+
+	t.Run("in use", func(t *testing.T) {
+		second := c.NewNode("--node-id", node.ID, "--dir", node.DataDir)
+		refusesToStart(t, second, "in use")
+	})
+	t.Run("of another node", func(t *testing.T) {
+		node.Kill9()
+		dir := copyDir(t, node.DataDir)
+		node.Start()
+		c.WaitWhole(formLimit)
+		refusesToStart(t, c.NewNode("--dir", dir), node.ID)
+	})
+	t.Run("of another cluster", func(t *testing.T) {
+		other := testkit.StartCluster(t, testkit.ClusterOptions{})
+		foreign := other.Nodes[0]
+		for _, n := range other.Nodes {
+			n.Kill9()
+		}
+		stranger := c.NewNode("--node-id", foreign.ID, "--dir", foreign.DataDir)
+		stranger.Start()
+		end := testkit.Now() + 4*time.Second
+		for testkit.Now() < end && stranger.Running() {
+			if role, err := testkit.Role(stranger.Addr()); err == nil && role == "master" {
+				t.Error("a node of another cluster became master")
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		t.Logf("still running: %v; it says:\n%s", stranger.Running(), stranger.Tail(600))
+		if !stranger.LogContains("cluster", "WARN") && !stranger.LogContains("cluster", "ERROR") && stranger.Running() {
+			t.Error("no line in the log names the other cluster")
+		}
+		stranger.Kill9()
+	})
+	stillWhole(t, c, p, before)
+}
+
+// refusesToStart fails unless the node ends by itself with an exit code above 0
+// and a message that contains the word.
+func refusesToStart(t *testing.T, n *testkit.Node, word string) {
+	t.Helper()
+	n.Start()
+	if code := n.WaitExit(10 * time.Second); code <= 0 {
+		t.Errorf("exit code %d, want one above 0", code)
+	}
+	if !n.LogContains(word) {
+		t.Errorf("no message with %q:\n%s", word, n.Tail(1000))
+	}
+	t.Logf("it says:\n%s", n.Tail(400))
+}
+
+func copyDir(t *testing.T, from string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// P7: maxclients is a limit for the one that comes too late, who is told so.
+func TestTooManyClientsAreTold(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{Size: 1, Args: []string{"--maxclients", "50"}})
+	addr := c.Nodes[0].Addr()
+	refused := 0
+	for range 80 {
+		client := testkit.MustDial(t, addr)
+		if _, err := client.Do("PING"); err != nil {
+			if !strings.Contains(err.Error(), "max number of clients") && !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("too late: %v", err)
+			}
+			refused++
+		}
+	}
+	if refused < 30 || refused > 40 {
+		t.Errorf("%d of 80 clients were refused at a limit of 50", refused)
+	}
+}
+
+// P7: a half-open connection, whose client is gone without a word, costs no more
+// than an idle one: the server keeps serving on all ports.
+func TestPortScansHarmNobody(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{})
+	p := startProbe(t, c)
+	before := resident(t, c)
+	for _, n := range c.Nodes {
+		for _, port := range []int{n.Port, n.SentinelPort, n.RaftPort, n.MetricsPort} {
+			for range 200 {
+				conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", testkit.Loopback(port))
+				if err != nil {
+					t.Fatal(fmt.Errorf("port %d: %w", port, err))
+				}
+				_ = conn.(*net.TCPConn).SetLinger(0) // the close is a reset
+				_ = conn.Close()
+			}
+		}
+	}
+	stillWhole(t, c, p, before)
+}
