@@ -78,19 +78,20 @@ func (bindList) set(c *Config, words []string) error {
 	return nil
 }
 
-// LocalHost is a host at which this machine reaches the node's own ports.
+// LocalHost is a host at which this machine reaches the node's own ports:
+// loopback if it listens there, else the first address it has to listen on.
 func (c *Config) LocalHost() string {
-	for _, b := range c.BindAddresses() {
-		switch b.Host {
-		case "0.0.0.0":
-			return "127.0.0.1"
-		case "::":
-			return "::1"
-		default:
-			return b.Host
-		}
+	list := c.BindAddresses()
+	if slices.ContainsFunc(list, func(b BindAddress) bool { return b.Host == "0.0.0.0" }) {
+		return "127.0.0.1"
 	}
-	return "127.0.0.1"
+	if slices.ContainsFunc(list, func(b BindAddress) bool { return b.Host == "::" }) {
+		return "::1"
+	}
+	if i := slices.IndexFunc(list, func(b BindAddress) bool { return !b.Optional }); i >= 0 {
+		return list[i].Host
+	}
+	return list[0].Host
 }
 
 // AnnouncedData is where clients are told to find the data port: the announced
