@@ -1,0 +1,344 @@
+// Package raftfsm is what a log entry means: the encoding of entries, the state
+// machine that applies them to the store, the Proposer that makes them of client
+// requests, the ticks that end keys, and the stream that carries a snapshot. It
+// knows raft by one method (Applier) and nothing of sockets, clusters and files.
+package raftfsm
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/holdfast/holdfast/command"
+	"github.com/holdfast/holdfast/internal/clock"
+	"github.com/holdfast/holdfast/resp"
+	"github.com/holdfast/holdfast/store"
+)
+
+// Update tells what one log entry, or a restored snapshot, has changed.
+type Update struct {
+	Index, Term uint64
+	// Events are the keyspace events of the entry in order, valid during the
+	// call of Applied only. None are told of a restored snapshot.
+	Events []store.Event
+	// SystemChanged says that settings or members may differ from before.
+	SystemChanged bool
+	// Establishing says that this is the first entry of its term's master.
+	Establishing bool
+	// Restored says that a snapshot took the place of the whole state.
+	Restored bool
+}
+
+// Sink hears of every applied entry in index order, on the FSM's goroutine and
+// with no lock held; it must be quick.
+type Sink interface {
+	Applied(u Update)
+}
+
+// Config is what an FSM is built of. Store, Lookup, Clock and Log must be set.
+type Config struct {
+	Store  *store.Store
+	Lookup func(name string) *command.Spec // by canonical name; nil if there is none
+	Clock  clock.Clock
+	Log    *slog.Logger
+	Sink   Sink
+	// Fatal is told once, on the FSM's goroutine, why this node can apply no
+	// further entry. The node must stop.
+	Fatal func(err error)
+	// Restoring is called before a restored snapshot takes the place of the
+	// state, once it is known to be good.
+	Restoring func()
+	// ClusterID, if known, must be that of a snapshot to restore.
+	ClusterID string
+}
+
+// FSM is the state machine. Apply, Snapshot and Restore are raft's to call, on
+// one goroutine; all other methods are safe for concurrent use.
+type FSM struct {
+	cfg     Config
+	flights *flights
+	time    *stamper
+	mark    mark
+	est     atomic.Uint64 // term of the last applied establishing entry
+	stats   fsmStats
+
+	// The rest belongs to raft's FSM goroutine.
+	decoder *entryDecoder
+	applier *applier
+	events  []store.Event // of the entry being applied; reused
+	stamp   int64         // largest applied, equal to the store's
+	index   uint64        // of the entry being applied
+	term    uint64        // of the last applied entry
+	halted  error         // why no entry is applied any more
+}
+
+var _ raft.FSM = (*FSM)(nil)
+
+// New returns an FSM over the store, which may hold a state already.
+func New(cfg Config) *FSM {
+	f := &FSM{
+		cfg:     cfg,
+		flights: newFlights(),
+		time:    newStamper(cfg.Clock),
+		decoder: newEntryDecoder(cfg.Lookup),
+	}
+	f.applier = newApplier(cfg.Store, f.panicked)
+	if sys := f.system(); sys.Stamp > 0 {
+		f.stamp = sys.Stamp
+		f.time.applied(sys.Stamp)
+	}
+	return f
+}
+
+// Apply carries out one log entry and answers the requests waiting for it on
+// this node. Its result is nil, or the error that stopped the node.
+func (f *FSM) Apply(l *raft.Log) any {
+	if f.halted != nil {
+		return f.halted
+	}
+	head, units, err := f.decoder.decode(l.Data)
+	if err != nil {
+		return f.halt(fmt.Errorf("log entry %d: %w", l.Index, err))
+	}
+	p := f.flights.claim(head.proposal)
+	f.index, f.stamp = l.Index, max(f.stamp, head.stamp)
+	u := Update{Index: l.Index, Term: l.Term}
+	f.run(&head, units, p, &u)
+	f.decoder.release()
+	f.time.applied(f.stamp)
+	f.publish(p, &u)
+	return nil
+}
+
+// halt stops the FSM for good.
+func (f *FSM) halt(err error) error {
+	f.halted = err
+	f.cfg.Log.Error("state machine stopped", "err", err)
+	if f.cfg.Fatal != nil {
+		f.cfg.Fatal(err)
+	}
+	return err
+}
+
+// run carries out the units of one entry. If the entry is this process's own,
+// the requests that wait for it are ended one by one, and the reads that ride
+// beside it run at their places.
+func (f *FSM) run(h *entryHead, units []unit, p *proposal, u *Update) {
+	f.events = f.events[:0]
+	if len(units) == 0 { // the stamp counts nevertheless
+		f.cfg.Store.Update(f.stamp, h.seed, func(*store.Tx) {})
+	}
+	next := 0
+	step := func() resp.Value {
+		reply := f.step(&units[next], h.seed+uint64(next), u)
+		next++
+		return reply
+	}
+	if p != nil {
+		for next < min(p.opUnits, len(units)) {
+			step()
+		}
+		for i := range p.parts {
+			f.deliver(&p.parts[i], step)
+		}
+	}
+	for next < len(units) {
+		step()
+	}
+	u.Events = f.events
+}
+
+// deliver carries out the requests of one part and ends each.
+func (f *FSM) deliver(t *part, step func() resp.Value) {
+	for i := t.from; i < t.to; i++ {
+		r := &t.batch.Requests[i]
+		switch {
+		case r.Exec != nil:
+			t.batch.End(i, command.Replied, spread(r.Exec.Queue, step()))
+		case r.Spec.Do.Route == command.RouteRead:
+			t.batch.End(i, command.Replied, f.applier.ride(r, f.stamp))
+		default:
+			t.batch.End(i, command.Replied, step())
+		}
+	}
+}
+
+// step carries out one unit.
+func (f *FSM) step(x *unit, seed uint64, u *Update) resp.Value {
+	switch x.kind {
+	case unitEstablish:
+		u.Establishing, u.SystemChanged = true, true
+	case unitMember, unitSettings:
+		u.SystemChanged = true
+	}
+	reply, events := f.applier.applyUnit(x, f.stamp, seed)
+	f.events = append(f.events, events...)
+	if x.kind == unitEstablish {
+		f.resize()
+	}
+	return reply
+}
+
+// resize gives the store as many databases as the cluster has, if this node was
+// started with another number. There are no keys yet when it is needed.
+func (f *FSM) resize() {
+	sys := f.system()
+	if n := sys.Settings.Databases; n > 0 && n != f.databases() {
+		built := store.New(n)
+		built.LoadSystem(sys)
+		f.cfg.Store.Replace(built)
+	}
+}
+
+// publish makes the applied entry known: to the gate, to those that wait for
+// the index, to the Proposer, to the Sink, in this order.
+func (f *FSM) publish(p *proposal, u *Update) {
+	f.stats.take(f.applier)
+	if u.Establishing {
+		if p != nil {
+			f.time.established()
+			f.flights.opened(p, u.Term)
+		}
+		f.est.Store(u.Term)
+	}
+	f.term = u.Term
+	f.mark.reach(u.Index)
+	if p != nil {
+		f.flights.applied(p)
+	}
+	if f.cfg.Sink != nil {
+		f.cfg.Sink.Applied(*u)
+	}
+}
+
+// panicked counts and logs a panic in a command, without its arguments.
+func (f *FSM) panicked(cmd, where string) {
+	f.stats.panics.Add(1)
+	f.cfg.Log.Error("command panicked and was undone", "cmd", cmd, "where", where, "index", f.index)
+}
+
+// Applied is the index of the last applied log entry. Entries that never reach
+// a state machine are not counted.
+func (f *FSM) Applied() uint64 { return f.mark.index.Load() }
+
+// WaitApplied returns nil once the entry of the index has been applied, or
+// ctx's error.
+func (f *FSM) WaitApplied(ctx context.Context, index uint64) error { return f.mark.wait(ctx, index) }
+
+// EstablishedTerm is the term of the last applied establishing entry, 0 if none
+// was applied since the start. The leader of that term is master.
+func (f *FSM) EstablishedTerm() uint64 { return f.est.Load() }
+
+// Instant is the present cluster time in ms: the instant of reads. It never
+// goes back.
+func (f *FSM) Instant() int64 { return f.time.instant() }
+
+// Observe tells the FSM a cluster time (ms) just heard from the confirmed
+// master. It makes this node's estimate trusted: should the node become master,
+// its wall clock will not count.
+func (f *FSM) Observe(clusterTime int64) { f.time.observe(clusterTime) }
+
+// View runs fn with a handle for reading database db at the present instant,
+// and returns the due keys it met: see store.Store.View.
+func (f *FSM) View(db int, fn func(r *store.Reader)) []store.Victim {
+	return f.cfg.Store.View(f.time.instant(), db, fn)
+}
+
+// Freeze returns a view of the present state; release it.
+func (f *FSM) Freeze() *store.Frozen { return f.cfg.Store.Freeze() }
+
+// Digest is the digest of the logical state; nodes that applied the same
+// entries have equal ones.
+func (f *FSM) Digest() uint64 { return f.cfg.Store.Digest() }
+
+func (f *FSM) system() (sys store.System) {
+	f.cfg.Store.View(0, 0, func(r *store.Reader) { sys = r.System() })
+	return sys
+}
+
+func (f *FSM) databases() (n int) {
+	f.cfg.Store.View(0, 0, func(r *store.Reader) { n = r.Databases() })
+	return n
+}
+
+// Stats are counts since the start, for INFO and metrics.
+type Stats struct {
+	Commands uint64 // applied, transactions' commands included
+	Reads    uint64 // that rode beside an entry
+	Expired  uint64 // keys removed by ticks
+	Panics   uint64 // in commands, contained
+}
+
+// Stats returns the counts.
+func (f *FSM) Stats() Stats {
+	return Stats{
+		Commands: f.stats.commands.Load(),
+		Reads:    f.stats.reads.Load(),
+		Expired:  f.stats.expired.Load(),
+		Panics:   f.stats.panics.Load(),
+	}
+}
+
+// fsmStats are the counts as readers see them, brought up to date once per entry.
+type fsmStats struct{ commands, reads, expired, panics atomic.Uint64 }
+
+func (s *fsmStats) take(a *applier) {
+	s.commands.Store(a.counts.commands)
+	s.reads.Store(a.counts.reads)
+	s.expired.Store(a.counts.expired)
+}
+
+// mark is the applied index, and those that wait for it. Safe for concurrent use.
+type mark struct {
+	index atomic.Uint64
+	mu    sync.Mutex
+	waits map[*wait]struct{} // guarded by mu
+}
+
+type wait struct {
+	index uint64
+	done  chan struct{}
+}
+
+// reach moves the mark and wakes those that waited for it.
+func (m *mark) reach(index uint64) {
+	m.mu.Lock()
+	m.index.Store(index)
+	for w := range m.waits {
+		if w.index <= index {
+			close(w.done)
+			delete(m.waits, w)
+		}
+	}
+	m.mu.Unlock()
+}
+
+func (m *mark) wait(ctx context.Context, index uint64) error {
+	if m.index.Load() >= index {
+		return nil
+	}
+	w := &wait{index: index, done: make(chan struct{})}
+	m.mu.Lock()
+	if m.index.Load() >= index {
+		m.mu.Unlock()
+		return nil
+	}
+	if m.waits == nil {
+		m.waits = map[*wait]struct{}{}
+	}
+	m.waits[w] = struct{}{}
+	m.mu.Unlock()
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		m.mu.Lock()
+		delete(m.waits, w)
+		m.mu.Unlock()
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,183 @@
+package raftfsm
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/holdfast/holdfast/command"
+	"github.com/holdfast/holdfast/store"
+)
+
+// Establish proposes the establishing entry of this node as leader of term, and
+// returns nil once it has been applied here as an entry of that term: from then
+// on the Proposer takes requests. Any other result leaves the gate shut. Being
+// established in the term already is success.
+func (p *Proposer) Establish(ctx context.Context, term uint64) error {
+	p.mu.Lock()
+	if p.mu.open && p.mu.term == term {
+		p.mu.Unlock()
+		return nil
+	}
+	p.mu.Unlock()
+	p.StepDown() // what an earlier term left behind
+
+	x := newOp(unitEstablish)
+	x.term = term
+	p.mu.Lock()
+	if p.mu.closed || p.mu.first != nil {
+		p.mu.Unlock()
+		return ErrRefused
+	}
+	p.mu.first = x
+	era := p.mu.era
+	p.mu.Unlock()
+	p.stir()
+
+	if err := p.wait(ctx, x); err != nil {
+		p.shut(era)
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.mu.open || p.mu.term != term {
+		return fmt.Errorf("establishing term %d: %w", term, ErrRefused)
+	}
+	return nil
+}
+
+// opened is the FSM's word that it has applied an establishing entry of this
+// process, an entry of the given term. It opens the gate if nothing has
+// happened since.
+func (p *Proposer) opened(f *proposal, term uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f.era != p.mu.era || p.mu.closed || len(f.ops) == 0 || f.ops[0].term != term {
+		return
+	}
+	p.mu.open, p.mu.term = true, term
+	p.cfg.FSM.time.leading.Store(true)
+}
+
+// StepDown shuts the gate at once: what is waiting is refused, what is in
+// raft's hands and not being applied is in doubt. The next Establish opens it.
+func (p *Proposer) StepDown() {
+	p.mu.Lock()
+	p.stepDownLocked()
+}
+
+// shut is StepDown if the gate has not been shut or opened since era.
+func (p *Proposer) shut(era uint64) {
+	p.mu.Lock()
+	if p.mu.era != era {
+		p.mu.Unlock()
+		return
+	}
+	p.stepDownLocked()
+}
+
+// stepDownLocked does the work of StepDown and unlocks.
+func (p *Proposer) stepDownLocked() {
+	p.mu.open = false
+	p.mu.era++
+	queue, ops := p.mu.queue, append(p.mu.ticks, p.mu.ops...)
+	if p.mu.first != nil {
+		ops = append(ops, p.mu.first)
+	}
+	p.mu.queue, p.mu.ticks, p.mu.ops, p.mu.first = nil, nil, nil, nil
+	var given, flying []*proposal
+	for _, f := range p.mu.flying {
+		switch {
+		case !f.sent: // Run finds out before it sends it
+			flying = append(flying, f)
+		case f.give():
+			f.timer.Stop()
+			given = append(given, f)
+		}
+	}
+	p.mu.flying = flying
+	p.cfg.FSM.time.leading.Store(false)
+	p.mu.Unlock()
+
+	for _, q := range queue {
+		p.refuse(q.part)
+	}
+	for _, x := range ops {
+		x.done <- ErrRefused
+	}
+	for _, f := range given {
+		p.cfg.FSM.flights.remove(f)
+		p.end(f, command.InDoubt)
+	}
+}
+
+// Expire commits the removal of the victims, at most 512 in one entry, together
+// with those others ask for, and returns nil once it was applied here. A victim
+// whose deadline has changed, or that is not due yet, is left alone.
+func (p *Proposer) Expire(ctx context.Context, victims []store.Victim) error {
+	var ops []*op
+	for len(victims) > 0 {
+		n := min(len(victims), maxVictims)
+		x := newOp(unitTick)
+		x.victims = append([]store.Victim(nil), victims[:n]...)
+		ops = append(ops, x)
+		victims = victims[n:]
+	}
+	p.mu.Lock()
+	if !p.mu.open {
+		p.mu.Unlock()
+		return ErrRefused
+	}
+	p.mu.ticks = append(p.mu.ticks, ops...)
+	p.mu.Unlock()
+	p.stir()
+	for _, x := range ops {
+		if err := p.wait(ctx, x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PutMember makes m what the cluster knows of the node m.ID, and returns nil
+// once that was applied here.
+func (p *Proposer) PutMember(ctx context.Context, m store.Member) error {
+	x := newOp(unitMember)
+	x.unit = appendMember([]byte{byte(unitMember)}, m)
+	return p.put(ctx, x)
+}
+
+// PutSettings changes the replicated settings, all but the number of databases,
+// and returns nil once that was applied here. They must be valid.
+func (p *Proposer) PutSettings(ctx context.Context, s store.Settings) error {
+	x := newOp(unitSettings)
+	x.unit = appendSettings([]byte{byte(unitSettings)}, s)
+	return p.put(ctx, x)
+}
+
+func (p *Proposer) put(ctx context.Context, x *op) error {
+	p.mu.Lock()
+	if !p.mu.open {
+		p.mu.Unlock()
+		return ErrRefused
+	}
+	p.mu.ops = append(p.mu.ops, x)
+	p.mu.Unlock()
+	p.stir()
+	return p.wait(ctx, x)
+}
+
+func (p *Proposer) wait(ctx context.Context, x *op) error {
+	select {
+	case err := <-x.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// established tells whether the gate is open.
+func (p *Proposer) established() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.open
+}

@@ -1,0 +1,245 @@
+package raftfsm_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/holdfast/holdfast/command"
+	"github.com/holdfast/holdfast/internal/clock"
+	"github.com/holdfast/holdfast/internal/testkit/loopback"
+	"github.com/holdfast/holdfast/raftfsm"
+	"github.com/holdfast/holdfast/resp"
+	"github.com/holdfast/holdfast/store"
+)
+
+// wall is where the fake clock of the tests begins, ms.
+const wall = 1_700_000_000_000
+
+var settings = store.Settings{Databases: 16, MaxEntryBytes: 32 << 20, MaxBulkBytes: 32 << 20}
+
+// rig is a state machine, a Proposer and a raft of one node.
+type rig struct {
+	t     testing.TB
+	clock *clock.Fake
+	store *store.Store
+	fsm   *raftfsm.FSM
+	loop  *loopback.Loop
+	prop  *raftfsm.Proposer
+	sink  *sink
+	fatal error
+}
+
+// sink keeps what it hears. It is read only when nothing is on its way.
+type sink struct{ updates []raftfsm.Update }
+
+func (s *sink) Applied(u raftfsm.Update) {
+	u.Events = append([]store.Event(nil), u.Events...)
+	s.updates = append(s.updates, u)
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// newFSM returns a state machine over an empty store.
+func newFSM(t testing.TB) *rig {
+	t.Helper()
+	r := &rig{t: t, clock: &clock.Fake{}, store: store.New(16), sink: &sink{}}
+	r.clock.SetWall(wall)
+	r.clock.Advance(time.Hour)
+	r.fsm = raftfsm.New(raftfsm.Config{
+		Store: r.store, Lookup: raftfsm.Lookup, Clock: r.clock, Log: quiet(), Sink: r.sink,
+		Fatal: func(err error) { r.fatal = err },
+	})
+	return r
+}
+
+// newRig returns a running Proposer that is not established yet.
+func newRig(t testing.TB, change ...func(*raftfsm.ProposerConfig)) *rig {
+	t.Helper()
+	r := newFSM(t)
+	r.loop = loopback.New(r.fsm)
+	cfg := raftfsm.ProposerConfig{
+		FSM: r.fsm, Applier: r.loop, Log: quiet(), NodeID: "n1", ClusterID: "c1", Settings: settings,
+	}
+	for _, fn := range change {
+		fn(&cfg)
+	}
+	r.prop = raftfsm.NewProposer(cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.prop.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		r.loop.Close()
+	})
+	return r
+}
+
+// newMaster returns a rig that is established in term 1.
+func newMaster(t testing.TB, change ...func(*raftfsm.ProposerConfig)) *rig {
+	t.Helper()
+	r := newRig(t, change...)
+	r.establish(1)
+	return r
+}
+
+func (r *rig) establish(term uint64) {
+	r.t.Helper()
+	if err := r.prop.Establish(r.t.Context(), term); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// req is a request of the words in database 0.
+func req(spec *command.Spec, words ...string) command.Request {
+	args := [][]byte{[]byte(spec.Name)}
+	for _, w := range words {
+		args = append(args, []byte(w))
+	}
+	return command.Request{Spec: spec, Args: args}
+}
+
+func set(key, value string) command.Request { return req(raftfsm.SpecSet, key, value) }
+func get(key string) command.Request        { return req(raftfsm.SpecGet, key) }
+func incr(key string) command.Request       { return req(raftfsm.SpecIncr, key) }
+func setUntil(key string, deadline int64) command.Request {
+	return req(raftfsm.SpecSet, key, "v", "PXAT", fmt.Sprint(deadline))
+}
+
+func exec(watch []command.Watched, queue ...command.Request) command.Request {
+	x := &command.Exec{Watch: watch}
+	for _, q := range queue {
+		x.Queue = append(x.Queue, command.Queued{Spec: q.Spec, DB: q.DB, Args: q.Args})
+	}
+	return command.Request{Spec: raftfsm.SpecExec, Exec: x}
+}
+
+func batch(reqs ...command.Request) *command.Batch {
+	b := command.NewBatch()
+	b.Requests = append(b.Requests, reqs...)
+	return b
+}
+
+// submit sends the requests and waits for their endings.
+func (r *rig) submit(reqs ...command.Request) *command.Batch {
+	r.t.Helper()
+	b := batch(reqs...)
+	r.prop.Submit(b)
+	waitDone(r.t, b)
+	return b
+}
+
+func waitDone(t testing.TB, b *command.Batch) {
+	t.Helper()
+	select {
+	case <-b.Done():
+	case <-time.After(20 * time.Second):
+		t.Fatal("a batch never ended")
+	}
+}
+
+// text is a reply as it goes over the wire.
+func text(v resp.Value) string { return string(v.Append(nil, 2)) }
+
+// endings is the outcomes and replies of a batch, one word each.
+func endings(b *command.Batch) []string {
+	var out []string
+	for i := range b.Requests {
+		switch r := &b.Requests[i]; r.Outcome {
+		case command.Replied:
+			out = append(out, text(r.Reply))
+		case command.Refused:
+			out = append(out, "refused "+text(r.Reply))
+		case command.InDoubt:
+			out = append(out, "doubt "+text(r.Reply))
+		default:
+			out = append(out, "pending")
+		}
+	}
+	return out
+}
+
+func wantEndings(t testing.TB, b *command.Batch, want ...string) {
+	t.Helper()
+	got := endings(b)
+	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
+		t.Fatalf("got  %q\nwant %q", got, want)
+	}
+}
+
+const (
+	refused = "refused -READONLY You can't write against a read only replica.\r\n"
+	doubt   = "doubt -INDOUBT leadership was lost on the way; the command may or may not have been executed\r\n"
+	ok      = "+OK\r\n"
+	null    = "$-1\r\n"
+)
+
+// value is what a key of database 0 holds now, null if nothing.
+func (r *rig) value(key string) string {
+	v := null
+	r.fsm.View(0, func(rd *store.Reader) {
+		if e := rd.Peek([]byte(key)); e != nil {
+			v = string(e.Value().Bytes())
+		}
+	})
+	return v
+}
+
+// apply applies one entry as raft would.
+func (r *rig) apply(index uint64, data []byte) any {
+	return r.fsm.Apply(&raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: data})
+}
+
+// snapshot is the stream of the present state.
+func (r *rig) snapshot() []byte {
+	r.t.Helper()
+	snap, err := r.fsm.Snapshot()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer snap.Release()
+	var buf memorySink
+	if err := snap.Persist(&buf); err != nil {
+		r.t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func (r *rig) restore(stream []byte) error {
+	return r.fsm.Restore(io.NopCloser(bytes.NewReader(stream)))
+}
+
+// memorySink is a raft.SnapshotSink in memory.
+type memorySink struct {
+	bytes.Buffer
+	cancelled, closed bool
+}
+
+func (m *memorySink) ID() string    { return "memory" }
+func (m *memorySink) Cancel() error { m.cancelled = true; return nil }
+func (m *memorySink) Close() error  { m.closed = true; return nil }
+
+// eventually waits until cond holds.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for !cond() {
+		select {
+		case <-poll.C:
+		case <-deadline.C:
+			t.Fatalf("never happened: %s", what)
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package raftfsm
+
+import (
+	"context"
+	"time"
+
+	"github.com/holdfast/holdfast/store"
+)
+
+const (
+	// sweepVictims is how many due keys one look takes: the victims of two
+	// ticks, so that one is committed while the other is applied.
+	sweepVictims = 2 * maxVictims
+	// sweepSteps bounds the looks that only move the wheel, on their way to the
+	// present, in one turn. Each takes the store's lock for a bounded time.
+	sweepSteps = 64
+)
+
+// RunTicks ends keys on time until ctx ends. On the master it looks for due
+// keys every TickEvery and proposes their removal, going on at once while there
+// is a backlog. On every other node it only keeps the wheel from falling behind.
+func (p *Proposer) RunTicks(ctx context.Context) error {
+	every := time.NewTicker(p.cfg.TickEvery)
+	defer every.Stop()
+	buf := make([]store.Victim, 0, sweepVictims)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-every.C:
+			p.sweep(ctx, buf)
+		}
+	}
+}
+
+// sweep ends what is due now.
+func (p *Proposer) sweep(ctx context.Context, buf []store.Victim) {
+	now, st := p.cfg.FSM.Instant(), p.cfg.FSM.cfg.Store
+	if !p.established() {
+		for steps := 0; steps < sweepSteps && !st.Advance(now); steps++ {
+		}
+		return
+	}
+	for steps := 0; steps < sweepSteps; {
+		victims, done := st.Due(buf[:0], now, sweepVictims)
+		if len(victims) == 0 {
+			if done {
+				return
+			}
+			steps++
+			continue
+		}
+		// A refusal is no news: another node removes them, or this one later.
+		if err := p.Expire(ctx, victims); err != nil || done {
+			return
+		}
+	}
+}
