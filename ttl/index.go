@@ -46,7 +46,8 @@ func (t *Timer[T]) Deadline() int64 { return t.deadline }
 // with now in all bytes above n. Hence the lowest level with a bit set holds the
 // earliest slot. A bit may outlive the last timer of its slot.
 type Index[T any] struct {
-	now     int64 // where the wheel stands, ms
+	now     int64 // where the wheel stands, ms; at most goal
+	goal    int64 // the latest instant handed in, ms
 	armed   int   // number of armed timers
 	wheel   [levels]*level[T]
 	passing *Timer[T]  // timers of the slot that came up last, not yet sorted anew
@@ -101,10 +102,10 @@ func (x *Index[T]) Disarm(t *Timer[T]) {
 // nothing stands, and for an empty index, it moves at once. An instant before
 // an earlier one counts as that one.
 func (x *Index[T]) Advance(now int64, budget int) (left int) {
-	now = max(now, x.now)
+	x.goal = max(x.goal, now)
 	if x.armed == 0 {
 		x.clear()
-		x.now = now
+		x.now = x.goal
 	}
 	for ; budget > 0; budget-- {
 		if t := x.passing; t != nil {
@@ -113,8 +114,8 @@ func (x *Index[T]) Advance(now int64, budget int) (left int) {
 			continue
 		}
 		n, slot, start := x.nextSlot()
-		if n == levels || start > now {
-			x.now = now
+		if n == levels || start > x.goal {
+			x.now = x.goal
 			break
 		}
 		x.enter(n, slot, start)
