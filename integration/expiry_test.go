@@ -177,6 +177,7 @@ func spread(t *testing.T, c *testkit.Cluster, n int, shortest, longest time.Dura
 // watchDeadlines reads all keys again and again and judges each reading by the
 // instants between which it happened.
 func watchDeadlines(t *testing.T, stop *atomic.Bool, connect func() (*testkit.Client, error), spans []lifeSpan, late time.Duration) {
+	t.Helper()
 	const early = 250 * time.Millisecond
 	var client *testkit.Client
 	readings := 0

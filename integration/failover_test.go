@@ -99,7 +99,8 @@ func TestSuspendedMasterServesNothingOld(t *testing.T) {
 // refuses, and fails on an old value. It returns the number of answers.
 func readUntilClosed(t *testing.T, i int, r *testkit.Client) int {
 	t.Helper()
-	for n := 0; n < 1000; n++ {
+	const most = 1000
+	for n := range most {
 		reply, err := r.ReadWithin(2 * time.Second)
 		if err != nil || reply.Err() != nil {
 			return n
@@ -112,5 +113,5 @@ func readUntilClosed(t *testing.T, i int, r *testkit.Client) int {
 			return n + 1
 		}
 	}
-	return 1000
+	return most
 }

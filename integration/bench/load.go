@@ -76,7 +76,7 @@ func newLoad(addr string, o op, pipeline int, opts options) (*load, error) {
 		}
 		c.next = i * len(l.batches) / opts.connections
 		l.conns = append(l.conns, c)
-		event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)} //nolint:gosec // small
+		event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}
 		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, c.fd, &event); err != nil {
 			l.close()
 			return nil, err
@@ -163,7 +163,7 @@ func (l *load) run(d time.Duration, record bool) error {
 	end, heard := now+d, now
 	for now < end {
 		n, err := unix.EpollWait(l.epoll, events, 100)
-		if err != nil && err != unix.EINTR { //nolint:errorlint // a plain errno
+		if err != nil && err != unix.EINTR {
 			return err
 		}
 		now = testkit.Now()
@@ -193,7 +193,7 @@ func (l *load) serve(i int, events uint32, now time.Duration) error {
 	}
 	n, err := unix.Read(c.fd, l.buf)
 	switch {
-	case err == unix.EAGAIN || err == unix.EINTR: //nolint:errorlint // plain errnos
+	case err == unix.EAGAIN || err == unix.EINTR:
 		return nil
 	case err != nil:
 		return err
@@ -228,10 +228,10 @@ func (l *load) flush(i int) error {
 	c := l.conns[i]
 	for len(c.out) > 0 {
 		n, err := unix.Write(c.fd, c.out)
-		if err == unix.EAGAIN { //nolint:errorlint // a plain errno
+		if err == unix.EAGAIN {
 			return l.watch(i, true)
 		}
-		if err != nil && err != unix.EINTR { //nolint:errorlint // a plain errno
+		if err != nil && err != unix.EINTR {
 			return err
 		}
 		c.out = c.out[max(n, 0):]
@@ -246,7 +246,7 @@ func (l *load) watch(i int, out bool) error {
 		return nil
 	}
 	c.waiting = out
-	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)} //nolint:gosec // small
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}
 	if out {
 		event.Events |= unix.EPOLLOUT
 	}

@@ -23,7 +23,7 @@ func fill(sys system, opts options) error {
 	if err != nil {
 		return err
 	}
-	defer client.Close() //nolint:errcheck // done with it
+	defer client.Close()
 	const atOnce = 1000
 	value := strings.Repeat("v", opts.size)
 	for first := 0; first < opts.keys; first += atOnce {

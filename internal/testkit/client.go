@@ -41,7 +41,7 @@ func (e ReplyError) Error() string { return string(e) }
 
 // Int is the reply's text as a number, 0 if it is none.
 func (r Reply) Int() int64 {
-	n, _ := strconv.ParseInt(string(r.Text), 10, 64) //nolint:errcheck // documented as 0
+	n, _ := strconv.ParseInt(string(r.Text), 10, 64)
 	return n
 }
 
@@ -190,7 +190,7 @@ func (c *Client) Send(args ...string) error { return c.SendBytes(AppendCommand(n
 
 // SendBytes sends bytes as they are.
 func (c *Client) SendBytes(b []byte) error {
-	if err := c.conn.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil { //nolint:forbidigo // deadlines of net.Conn are wall times
+	if err := c.conn.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
 		return err
 	}
 	_, err := c.conn.Write(b)
@@ -217,7 +217,7 @@ func (c *Client) Read() (Reply, error) { return c.ReadWithin(c.timeout) }
 
 // ReadWithin reads one reply, waiting for it at most limit.
 func (c *Client) ReadWithin(limit time.Duration) (Reply, error) {
-	if err := c.conn.SetReadDeadline(time.Now().Add(limit)); err != nil { //nolint:forbidigo // deadlines of net.Conn are wall times
+	if err := c.conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return Reply{}, err
 	}
 	return c.read()
@@ -226,7 +226,7 @@ func (c *Client) ReadWithin(limit time.Duration) (Reply, error) {
 // Closed waits until the server has closed the connection and says how long at
 // most. Bytes that come before are dropped.
 func (c *Client) Closed(limit time.Duration) error {
-	if err := c.conn.SetReadDeadline(time.Now().Add(limit)); err != nil { //nolint:forbidigo // deadlines of net.Conn are wall times
+	if err := c.conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return err
 	}
 	_, err := io.Copy(io.Discard, c.in)

@@ -157,7 +157,7 @@ func Role(addr string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer c.Close() //nolint:errcheck // done with it
+	defer c.Close()
 	r, err := c.Do("ROLE")
 	if err != nil {
 		return "", err
@@ -224,7 +224,7 @@ func infoOf(addr string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close() //nolint:errcheck // done with it
+	defer c.Close()
 	r, err := c.Do("INFO")
 	if err != nil {
 		return nil, err

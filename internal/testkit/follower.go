@@ -95,7 +95,7 @@ func AskSentinel(sentinel string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer c.Close() //nolint:errcheck // done with it
+	defer c.Close()
 	r, err := c.Do("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MasterName)
 	if err != nil {
 		return "", err

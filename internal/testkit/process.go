@@ -74,7 +74,7 @@ func (p *Process) TryStart() error {
 	if err != nil {
 		return err
 	}
-	defer out.Close()                                                   //nolint:errcheck // the child has its own descriptor
+	defer out.Close()
 	cmd := exec.CommandContext(context.Background(), p.path, p.args...) //nolint:gosec // the test says what it runs
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = append(os.Environ(), p.env...)
@@ -165,7 +165,7 @@ func (p *Process) Tail(n int64) string {
 	if err != nil {
 		return err.Error()
 	}
-	defer file.Close() //nolint:errcheck // only read
+	defer file.Close()
 	if info, err := file.Stat(); err == nil && info.Size() > n {
 		_, _ = file.Seek(-n, io.SeekEnd)
 	}

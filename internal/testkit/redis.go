@@ -93,7 +93,7 @@ func ping(addr string) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close() //nolint:errcheck // done with it
+	defer c.Close()
 	_, err = c.Do("PING")
 	return err
 }

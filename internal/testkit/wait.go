@@ -2,7 +2,6 @@ package testkit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -14,18 +13,15 @@ import (
 // everything that is waited for here, long enough to cost nothing.
 const pollEvery = 10 * time.Millisecond
 
-// errNever is reported when a condition was never asked before the time was up.
-var errNever = errors.New("never tried")
-
 // Poll asks cond every 10 ms until it returns nil, and returns nil then. When ctx
 // ends first it returns the last error of cond. Each call of cond should be
 // bounded by itself.
 func Poll(ctx context.Context, cond func() error) error {
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
-	last := errNever
 	for {
-		if last = cond(); last == nil {
+		last := cond()
+		if last == nil {
 			return nil
 		}
 		select {
