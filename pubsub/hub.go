@@ -1,0 +1,155 @@
+// Package pubsub delivers messages to the subscribers of channels and patterns
+// within one node. It knows neither connections nor the wire: a subscriber is a
+// bounded queue that somebody empties.
+package pubsub
+
+import (
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/holdfast/holdfast/internal/glob"
+)
+
+// Message is one message as one subscription receives it. All receivers share
+// the payload: nobody may change it.
+type Message struct {
+	// Pattern is the pattern that matched, if ByPattern; otherwise the subscription
+	// is one to the channel itself.
+	Pattern   string
+	ByPattern bool
+	Channel   string
+	Payload   []byte
+}
+
+// cost is the memory that the message takes in a queue, in bytes.
+func (m *Message) cost() int64 {
+	const overhead = 64 // the Message itself
+	return overhead + int64(len(m.Pattern)+len(m.Channel)+len(m.Payload))
+}
+
+// Limits bound what may wait in the queue of one subscriber. A number of 0 is no
+// limit.
+type Limits struct {
+	Bytes    int64 // of channels, patterns and payloads, and a constant per message
+	Messages int
+}
+
+func (l Limits) exceeded(bytes int64, messages int) bool {
+	return (l.Bytes > 0 && bytes > l.Bytes) || (l.Messages > 0 && messages > l.Messages)
+}
+
+// Hub knows who is subscribed to what. It is safe for concurrent use, and all
+// subscribers see messages in the same order.
+type Hub struct {
+	mu       sync.Mutex // guards what is below, and the subscribers' fields that say so
+	limits   Limits
+	channels map[string]*topic
+	patterns map[string]*topic
+	order    []*topic // of patterns, as they were first subscribed to: the order of delivery
+}
+
+// topic is a channel or a pattern that somebody is subscribed to.
+type topic struct {
+	name    string
+	members map[*Subscriber]struct{}
+}
+
+// NewHub returns a hub without subscribers.
+func NewHub(limits Limits) *Hub {
+	return &Hub{limits: limits, channels: map[string]*topic{}, patterns: map[string]*topic{}}
+}
+
+// SetLimits changes the bounds of the queues, from the next message on.
+func (h *Hub) SetLimits(limits Limits) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.limits = limits
+}
+
+// Publish hands payload to every subscription that it concerns and returns how
+// many these are; a subscriber counts once for the channel and once for each
+// pattern that matches. A subscriber whose queue would exceed the limits is
+// closed instead. Publish never waits for a subscriber. The hub keeps payload
+// until all have taken it; it must not be changed any more.
+func (h *Hub) Publish(channel string, payload []byte) (receivers int) {
+	var overflown []*Subscriber
+	h.mu.Lock()
+	deliver := func(t *topic, m Message) {
+		receivers += len(t.members)
+		for s := range t.members {
+			if !s.enqueueLocked(m) {
+				overflown = append(overflown, s)
+			}
+		}
+	}
+	if t := h.channels[channel]; t != nil {
+		deliver(t, Message{Channel: channel, Payload: payload})
+	}
+	for _, t := range h.order {
+		if glob.Match(t.name, channel) {
+			deliver(t, Message{Pattern: t.name, ByPattern: true, Channel: channel, Payload: payload})
+		}
+	}
+	overflown = slices.DeleteFunc(overflown, func(s *Subscriber) bool { return !s.closeLocked() })
+	h.mu.Unlock()
+	for _, s := range overflown {
+		if s.overflow != nil {
+			s.overflow()
+		}
+	}
+	return receivers
+}
+
+// Channels are the channels with subscribers whose names match pattern, sorted;
+// all of them if pattern is empty.
+func (h *Hub) Channels(pattern string) []string {
+	h.mu.Lock()
+	var names []string
+	for name := range h.channels {
+		if pattern == "" || glob.Match(pattern, name) {
+			names = append(names, name)
+		}
+	}
+	h.mu.Unlock()
+	slices.Sort(names)
+	return names
+}
+
+// NumSub is the number of subscribers of a channel, patterns left out.
+func (h *Hub) NumSub(channel string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t := h.channels[channel]; t != nil {
+		return len(t.members)
+	}
+	return 0
+}
+
+// NumPat is the number of different patterns that have subscribers.
+func (h *Hub) NumPat() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.order)
+}
+
+// joinLocked makes s a member of the topic of that name, which it creates if need be.
+func (h *Hub) joinLocked(s *Subscriber, topics map[string]*topic, name string) {
+	t := topics[name]
+	if t == nil {
+		t = &topic{name: strings.Clone(name), members: map[*Subscriber]struct{}{}}
+		topics[t.name] = t
+	}
+	t.members[s] = struct{}{}
+}
+
+// leaveLocked ends what joinLocked began. It reports whether nobody is left.
+func (h *Hub) leaveLocked(s *Subscriber, topics map[string]*topic, name string) (last bool) {
+	t := topics[name]
+	delete(t.members, s)
+	if len(t.members) > 0 {
+		return false
+	}
+	delete(topics, name)
+	return true
+}

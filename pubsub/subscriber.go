@@ -1,0 +1,184 @@
+package pubsub
+
+import (
+	"maps"
+	"slices"
+)
+
+// keptQueue is the largest queue, in messages, whose memory is kept for reuse.
+const keptQueue = 1024
+
+// Subscriber is one receiver of messages with its subscriptions and its queue. It
+// is safe for concurrent use; Take is meant for one goroutine.
+type Subscriber struct {
+	hub      *Hub
+	overflow func()
+	ready    chan struct{} // holds a token while messages may wait; closed with the subscriber
+
+	// Guarded by the hub's lock.
+	channels, patterns map[string]struct{}
+	queue              []Message
+	bytes              int64
+	closed             bool
+}
+
+// Subscriber returns a receiver without subscriptions. If its queue exceeds the
+// limits it is closed, and then overflow, if not nil, is called once, by the
+// publisher: it must not block. The caller closes the subscriber.
+func (h *Hub) Subscriber(overflow func()) *Subscriber {
+	return &Subscriber{
+		hub:      h,
+		overflow: overflow,
+		ready:    make(chan struct{}, 1),
+		channels: map[string]struct{}{},
+		patterns: map[string]struct{}{},
+	}
+}
+
+// Subscribe adds a subscription to a channel, unless there is one. Like the
+// other three it returns the number of channels and patterns that the subscriber
+// then has, which is what the reply to the client says; 0 once it is closed.
+func (s *Subscriber) Subscribe(channel string) int {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	if _, ok := s.channels[channel]; !ok && !s.closed {
+		s.hub.joinLocked(s, s.hub.channels, channel)
+		s.channels[s.hub.channels[channel].name] = struct{}{}
+	}
+	return s.countLocked()
+}
+
+// Unsubscribe ends a subscription to a channel, if there is one.
+func (s *Subscriber) Unsubscribe(channel string) int {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	if _, ok := s.channels[channel]; ok {
+		s.hub.leaveLocked(s, s.hub.channels, channel)
+		delete(s.channels, channel)
+	}
+	return s.countLocked()
+}
+
+// PSubscribe adds a subscription to all channels that match pattern.
+func (s *Subscriber) PSubscribe(pattern string) int {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	if _, ok := s.patterns[pattern]; !ok && !s.closed {
+		known := s.hub.patterns[pattern] != nil
+		s.hub.joinLocked(s, s.hub.patterns, pattern)
+		t := s.hub.patterns[pattern]
+		s.patterns[t.name] = struct{}{}
+		if !known {
+			s.hub.order = append(s.hub.order, t)
+		}
+	}
+	return s.countLocked()
+}
+
+// PUnsubscribe ends a subscription to a pattern, if there is one.
+func (s *Subscriber) PUnsubscribe(pattern string) int {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	if _, ok := s.patterns[pattern]; ok {
+		s.dropPatternLocked(pattern)
+		delete(s.patterns, pattern)
+	}
+	return s.countLocked()
+}
+
+func (s *Subscriber) dropPatternLocked(pattern string) {
+	t := s.hub.patterns[pattern]
+	if s.hub.leaveLocked(s, s.hub.patterns, pattern) {
+		at := slices.Index(s.hub.order, t)
+		s.hub.order = slices.Delete(s.hub.order, at, at+1)
+	}
+}
+
+// Channels are the channels subscribed to, sorted.
+func (s *Subscriber) Channels() []string {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.channels))
+}
+
+// Patterns are the patterns subscribed to, sorted.
+func (s *Subscriber) Patterns() []string {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.patterns))
+}
+
+// Count is the number of channels and patterns subscribed to.
+func (s *Subscriber) Count() int {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return s.countLocked()
+}
+
+func (s *Subscriber) countLocked() int { return len(s.channels) + len(s.patterns) }
+
+// Ready delivers when messages may be waiting: Take them then. It is closed
+// together with the subscriber.
+func (s *Subscriber) Ready() <-chan struct{} { return s.ready }
+
+// Take returns all messages that wait, in the order of publication, and empties
+// the queue. The result is the caller's until it gives it back as spare to
+// another Take, which clears it and queues in its memory; spare may be nil.
+func (s *Subscriber) Take(spare []Message) []Message {
+	clear(spare)
+	if cap(spare) > keptQueue {
+		spare = nil
+	}
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	waiting := s.queue
+	s.queue, s.bytes = spare[:0], 0
+	return waiting
+}
+
+// Pending is what waits in the queue.
+func (s *Subscriber) Pending() (messages int, bytes int64) {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return len(s.queue), s.bytes
+}
+
+// Close ends all subscriptions and drops what waits. It may be called again.
+func (s *Subscriber) Close() {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	s.closeLocked()
+}
+
+// closeLocked reports whether the subscriber was open.
+func (s *Subscriber) closeLocked() bool {
+	if s.closed {
+		return false
+	}
+	for channel := range s.channels {
+		s.hub.leaveLocked(s, s.hub.channels, channel)
+	}
+	for pattern := range s.patterns {
+		s.dropPatternLocked(pattern)
+	}
+	clear(s.channels)
+	clear(s.patterns)
+	s.queue, s.bytes, s.closed = nil, 0, true
+	close(s.ready)
+	return true
+}
+
+// enqueueLocked queues m for an open subscriber. It reports false if the queue
+// is too long for it.
+func (s *Subscriber) enqueueLocked(m Message) bool {
+	bytes := s.bytes + m.cost()
+	if s.hub.limits.exceeded(bytes, len(s.queue)+1) {
+		return false
+	}
+	s.queue, s.bytes = append(s.queue, m), bytes
+	select {
+	case s.ready <- struct{}{}:
+	default:
+	}
+	return true
+}
