@@ -12,7 +12,7 @@ import (
 	"github.com/holdfast/holdfast/config"
 )
 
-// set is CONFIG SET with name, value, name, value …
+// set is CONFIG SET with names and values in turn.
 func set(s *config.Settings, words ...string) error {
 	var pairs [][2]string
 	for pair := range slices.Chunk(words, 2) {

@@ -1,0 +1,30 @@
+// Command holdfast is one node of a cluster that stores sessions: it serves
+// Redis's protocol on the data port and Sentinel's on the other. The program is
+// the process around package node: arguments, logger, signals and exit code.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/holdfast/holdfast/node"
+)
+
+// version is set by the linker; see the Makefile.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	p := program{
+		args:    os.Args[1:],
+		environ: os.Environ(),
+		version: version,
+		stdout:  os.Stdout,
+		stderr:  os.Stderr,
+		serve:   node.Run,
+	}
+	os.Exit(p.run(ctx))
+}
