@@ -179,9 +179,10 @@ func TestProcessLife(t *testing.T) {
 	if cpu, err := testkit.CPUSeconds(p.Pid()); err != nil || cpu < 0 {
 		t.Errorf("CPUSeconds: %v, %v", cpu, err)
 	}
-	if rss, err := testkit.ResidentBytes(p.Pid()); err != nil || rss <= 0 {
-		t.Errorf("ResidentBytes: %v, %v", rss, err)
-	}
+	testkit.Eventually(t, 5*time.Second, "some memory is resident", func() error {
+		rss, err := testkit.ResidentBytes(p.Pid())
+		return errors.Join(err, testkit.Check(rss > 0, "%d bytes", rss))
+	})
 	p.Stop()
 	p.Cont()
 	if code := p.Term(5 * time.Second); code != -1 {
