@@ -105,7 +105,7 @@ func (s *Store) Due(dst []Victim, now int64, limit int) (victims []Victim, done 
 	defer s.mu.Unlock()
 	s.turn++
 	done = true
-	budget := stepsPerCall / len(s.dbs)
+	budget := s.stepsPerIndex()
 	for i := range s.dbs {
 		db := (s.turn + i) % len(s.dbs)
 		index := s.dbs[db].keys.deadline
@@ -126,6 +126,17 @@ func (s *Store) Due(dst []Victim, now int64, limit int) (victims []Victim, done 
 	return dst, done
 }
 
+// stepsPerIndex shares the work of a call among the databases with deadlines.
+func (s *Store) stepsPerIndex() int {
+	sharing := 0
+	for i := range s.dbs {
+		if s.dbs[i].keys.expiring() > 0 {
+			sharing++
+		}
+	}
+	return stepsPerCall / max(sharing, 1)
+}
+
 // Advance does for a follower what Due does on the way for a master: it moves
 // the indexes of deadlines towards now (ms), so that they are near it when the
 // node becomes master. It takes the exclusive lock for a bounded time and tells
@@ -134,7 +145,7 @@ func (s *Store) Advance(now int64) (done bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	done = true
-	budget := stepsPerCall / len(s.dbs)
+	budget := s.stepsPerIndex()
 	for i := range s.dbs {
 		if index := s.dbs[i].keys.deadline; index != nil {
 			done = index.Advance(now, budget) > 0 && done
