@@ -113,6 +113,9 @@ type Keys struct {
 	// Keyword, if not empty, says that the keys follow this word, looked for
 	// from position First on (backwards if First is negative).
 	Keyword string
+	// Vary, set together with KeyVariableFlags, is what a call with these
+	// arguments does with its keys; Flags are then the most that any call does.
+	Vary func(args [][]byte) KeyFlags
 }
 
 // Spec is everything about one command. Specs are values: built once at start,
@@ -131,10 +134,13 @@ type Spec struct {
 	Syntax     string // the arguments after the name, as documents show them
 	PerNode    bool   // the reply depends on the node: refused inside scripts
 	Newer      bool   // not in redis-server 7.0.15: its script carries a documented transcript
+	Deprecated string // the Redis version that deprecated it, empty if none did
+	ReplacedBy string // what Redis recommends in place of a deprecated command
 	Sub        []*Spec
 	Do         Handler // how it runs; zero for a container of subcommands
 
-	parent *Spec
+	parent *Spec            // set by Join
+	subs   map[string]*Spec // Sub by name, set by Join
 }
 
 // Conn is what a Local handler may ask of the connection it serves.

@@ -1,6 +1,9 @@
 package resp
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // Error is an error a client sees: its first word is the code that client
 // libraries match on. Every text lives in this file, so that one place decides
@@ -48,7 +51,63 @@ const (
 	ErrDiscardNoTx  = Error("ERR DISCARD without MULTI")
 	ErrWatchInMulti = Error("ERR WATCH inside MULTI is not allowed")
 	ErrNoProto      = Error("NOPROTO unsupported protocol version")
+	ErrDecrOverflow = Error("ERR decrement would overflow")
+	ErrFirstDB      = Error("ERR invalid first DB index")
+	ErrSecondDB     = Error("ERR invalid second DB index")
+	ErrNXConflict   = Error("ERR NX and XX, GT or LT options at the same time are not compatible")
+	ErrGTConflict   = Error("ERR GT and LT options at the same time are not compatible")
+	ErrNoLFU        = Error("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.")
+	ErrNoKeys       = Error("ERR The command has no key arguments")
+	ErrGetKeysName  = Error("ERR Invalid command specified")
+	ErrGetKeysArity = Error("ERR Invalid number of arguments specified for command")
 )
+
+// shownLen is how many bytes of names and arguments an error repeats to the
+// client that sent them.
+const shownLen = 128
+
+// Arity refuses a number of arguments; name is the canonical one ("client|list").
+func Arity(name string) Error {
+	return Error("ERR wrong number of arguments for '" + name + "' command")
+}
+
+// UnknownCommand refuses a command line whose name is in no table. args begin
+// with the name.
+func UnknownCommand(args [][]byte) Error {
+	var b strings.Builder
+	for _, arg := range args[1:] {
+		if b.Len() >= shownLen {
+			break
+		}
+		b.WriteString("'" + shown(arg, shownLen-b.Len()) + "' ")
+	}
+	return Error("ERR unknown command '" + shown(args[0], shownLen) + "', with args beginning with: " + b.String())
+}
+
+// UnknownSubcommand refuses a subcommand that the container, given by its name
+// in lower case, does not have.
+func UnknownSubcommand(container string, sub []byte) Error {
+	return Error("ERR unknown subcommand '" + shown(sub, shownLen) + "'. Try " + strings.ToUpper(container) + " HELP.")
+}
+
+// ExpireTime refuses a life or an instant that the named command cannot use.
+func ExpireTime(name string) Error {
+	return Error("ERR invalid expire time in '" + name + "' command")
+}
+
+// UnsupportedOption refuses an option of the EXPIRE family.
+func UnsupportedOption(option []byte) Error {
+	return Error("ERR Unsupported option " + shown(option, shownLen))
+}
+
+// shown is the beginning of b, at most limit bytes, up to the first zero byte.
+func shown(b []byte, limit int) string {
+	b = b[:min(len(b), limit)]
+	if end := bytes.IndexByte(b, 0); end >= 0 {
+		b = b[:end]
+	}
+	return string(b)
+}
 
 // Errors of our own.
 const (

@@ -1,0 +1,178 @@
+package command
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/holdfast/holdfast/internal/glob"
+	"github.com/holdfast/holdfast/resp"
+	"github.com/holdfast/holdfast/store"
+)
+
+// scanSpecs are the commands that find keys without being told their names.
+func scanSpecs() []*Spec {
+	var turn atomic.Uint64
+	return []*Spec{
+		{
+			Name: "keys", Arity: 2, Categories: CatDangerous, Since: "1.0.0", Complexity: "O(N) in the number of keys of the database",
+			Tips:    []string{"request_policy:all_shards", "nondeterministic_output_order"},
+			Summary: "Lists all keys that match a pattern.", Syntax: "pattern",
+			Do: keysHandler(),
+		},
+		{
+			Name: "scan", Arity: -2, Since: "2.8.0", Complexity: "O(COUNT) for a call",
+			Tips:    []string{"nondeterministic_output", "request_policy:special"},
+			Summary: "Lists some of the keys and a cursor to go on from.",
+			Syntax:  "cursor [MATCH pattern] [COUNT count] [TYPE type]",
+			Do:      Reads(parseScan, scan),
+		},
+		{
+			Name: "randomkey", Arity: 1, Since: "1.0.0", Complexity: "O(1)", PerNode: true,
+			Tips:    []string{"request_policy:all_shards", "nondeterministic_output"},
+			Summary: "Names a key, any key.",
+			Do: Reads(parseNone, func(r *store.Reader, _ none) resp.Value {
+				return randomKey(r, turn.Add(1))
+			}),
+		},
+	}
+}
+
+// keysPerStep is how many keys KEYS asks the store for at once.
+const keysPerStep = 1024
+
+// keysHandler runs KEYS, on a frozen view where the caller has one.
+func keysHandler() Handler {
+	parse := func(args [][]byte) ([]byte, error) { return args[1], nil }
+	h := Reads(parse, keys)
+	h.Frozen = func(f *store.Frozen, db int, args [][]byte) resp.Value { return frozenKeys(f, db, args[1]) }
+	return h
+}
+
+func keys(r *store.Reader, pattern []byte) resp.Value {
+	var list []resp.Value
+	for cursor := uint64(0); ; {
+		cursor = r.Scan(cursor, keysPerStep, func(e *store.Entry) {
+			if glob.Match(pattern, e.Key()) {
+				list = append(list, resp.BulkString(e.Key()))
+			}
+		})
+		if cursor == 0 {
+			return resp.Array(list...)
+		}
+	}
+}
+
+// frozenKeys lists the keys of a frozen view that were not due at its last stamp.
+func frozenKeys(f *store.Frozen, db int, pattern []byte) resp.Value {
+	now := f.System().Stamp
+	var list []resp.Value
+	err := f.Each(db, func(rec store.Record) error {
+		live := rec.Deadline == 0 || rec.Deadline > now
+		if live && glob.Match(pattern, rec.Key) {
+			list = append(list, resp.BulkString(rec.Key))
+		}
+		return nil
+	})
+	if err != nil {
+		return resp.Err(err)
+	}
+	return resp.Array(list...)
+}
+
+// scanOp is one call of SCAN.
+type scanOp struct {
+	cursor  uint64
+	count   int
+	pattern []byte // nil for any key
+	typ     []byte // nil for any type
+}
+
+// scanCount is how many keys a call of SCAN looks at unless told.
+const scanCount = 10
+
+func parseScan(args [][]byte) (scanOp, error) {
+	cursor, ok := parseCursor(args[1])
+	if !ok {
+		return scanOp{}, resp.ErrCursor
+	}
+	op := scanOp{cursor: cursor, count: scanCount}
+	for i := 2; i < len(args); i += 2 {
+		if i+1 == len(args) {
+			return scanOp{}, resp.ErrSyntax
+		}
+		switch option, arg := args[i], args[i+1]; {
+		case is(option, "match"):
+			op.pattern = arg
+		case is(option, "type"):
+			op.typ = arg
+		case is(option, "count"):
+			n, ok := parseInt(arg)
+			if !ok {
+				return scanOp{}, resp.ErrNotInteger
+			}
+			if n < 1 {
+				return scanOp{}, resp.ErrSyntax
+			}
+			op.count = int(min(n, math.MaxInt32))
+		default:
+			return scanOp{}, resp.ErrSyntax
+		}
+	}
+	return op, nil
+}
+
+// parseCursor reads a cursor as leniently as Redis does with C's strtoul: a sign
+// and no digits at all are right.
+func parseCursor(text []byte) (uint64, bool) {
+	if len(text) == 0 {
+		return 0, true
+	}
+	digits := text
+	if text[0] == '+' || text[0] == '-' {
+		digits = text[1:]
+	}
+	n, err := strconv.ParseUint(string(digits), 10, 64)
+	if err != nil || strings.ContainsRune(string(digits), '_') {
+		return 0, false
+	}
+	if text[0] == '-' {
+		n = -n
+	}
+	return n, true
+}
+
+func scan(r *store.Reader, op scanOp) resp.Value {
+	list := []resp.Value{}
+	next := r.Scan(op.cursor, op.count, func(e *store.Entry) {
+		if op.wants(e) {
+			list = append(list, resp.BulkString(e.Key()))
+		}
+	})
+	return resp.Array(resp.Bulk(strconv.AppendUint(nil, next, 10)), resp.Array(list...))
+}
+
+func (op *scanOp) wants(e *store.Entry) bool {
+	if op.typ != nil && !equalFold(op.typ, e.Value().Type().String()) {
+		return false
+	}
+	return op.pattern == nil || glob.Match(op.pattern, e.Key())
+}
+
+// randomKey names a key. The choice follows from the instant and from turn, so
+// that calls at the same instant differ; it is never part of the state.
+func randomKey(r *store.Reader, turn uint64) resp.Value {
+	e := r.Random(mix(uint64(r.Now()) + turn*0x9e3779b97f4a7c15))
+	if e == nil {
+		return resp.Null
+	}
+	return resp.BulkString(e.Key())
+}
+
+// mix spreads the bits of x (the finalizer of SplitMix64, Steele et al. 2014).
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
