@@ -43,7 +43,7 @@ func healthy(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		const enough = 512
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, enough))

@@ -15,7 +15,7 @@ func newLogger(cfg *config.Config, stderr io.Writer) (logger *slog.Logger, done 
 	out, done := stderr, func() {}
 	if cfg.LogFile != "" {
 		const readableByGroup = 0o640
-		file, err := os.OpenFile(cfg.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, readableByGroup) //nolint:gosec // the operator names the file and its group may read it
+		file, err := os.OpenFile(cfg.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, readableByGroup)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -1,0 +1,94 @@
+package archtest_test
+
+// node is what one package may import, beside the standard library.
+type node struct {
+	own   []string // packages of this module, by path below the module's
+	third []string // modules or packages of others
+}
+
+// layers are the packages from the bottom up. Imports go only downward, none
+// within a layer. Extend the lists deliberately, and never by an upward edge.
+var layers = []map[string]node{
+	{ // leaves
+		"internal/clock":    {third: []string{"golang.org/x/sys"}},
+		"internal/glob":     {},
+		"internal/archtest": {},
+	},
+	{
+		"resp":   {third: []string{"github.com/tidwall/redcon"}},
+		"pubsub": {own: []string{"internal/glob"}},
+		"config": {own: []string{"internal/glob"}},
+	},
+	{
+		"ttl": {},
+	},
+	{
+		"store": {own: []string{"ttl"}, third: []string{"github.com/dchest/siphash", "github.com/zeebo/xxh3"}},
+	},
+	{
+		"command": {own: []string{"store", "resp", "internal/glob"}},
+	},
+	{
+		"raftfsm": {
+			own:   []string{"command", "resp", "store", "internal/clock"},
+			third: []string{"github.com/hashicorp/raft"},
+		},
+		"cluster": {
+			own: []string{"internal/clock"},
+			third: []string{
+				"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb/v2", "github.com/hashicorp/raft-wal",
+				"github.com/hashicorp/go-hclog", "go.etcd.io/bbolt", "golang.org/x/sys",
+			},
+		},
+	},
+	{
+		"respserver": {
+			own:   []string{"command", "pubsub", "resp", "store", "config", "internal/clock", "internal/glob"},
+			third: []string{"github.com/prometheus/client_golang", "golang.org/x/sys"},
+		},
+		"sentinelapi": {own: []string{"command", "store", "pubsub", "resp", "internal/glob"}},
+		"adminhttp":   {third: []string{"github.com/prometheus/client_golang"}},
+	},
+	{
+		"node": {
+			own: []string{
+				"adminhttp", "cluster", "command", "config", "internal/clock", "internal/glob", "pubsub", "raftfsm", "resp",
+				"respserver", "sentinelapi", "store", "ttl",
+			},
+			third: []string{"github.com/hashicorp/raft", "github.com/prometheus/client_golang", "golang.org/x/sys"},
+		},
+	},
+	{
+		"cmd/holdfast": {own: []string{"node", "config"}, third: []string{"github.com/spf13/pflag"}},
+	},
+}
+
+// testOnly are packages that only tests import. They may use what is below
+// "node", and integration everything.
+var testOnly = map[string]node{
+	"internal/testkit": {
+		own:   []string{"raftfsm", "command", "store", "resp", "internal/clock"},
+		third: []string{"golang.org/x/sys"},
+	},
+	"internal/testkit/loopback": {
+		own:   []string{"raftfsm", "command", "store", "resp", "internal/clock"},
+		third: []string{"github.com/hashicorp/raft"},
+	},
+	"integration": {
+		own:   []string{"node", "config", "internal/testkit", "internal/clock", "command", "resp", "store"},
+		third: []string{"github.com/redis/go-redis/v9", "github.com/anishathalye/porcupine", "go.uber.org/goleak", "golang.org/x/sys"},
+	},
+	"integration/bench": {
+		own:   []string{"internal/testkit"},
+		third: []string{"github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys"},
+	},
+}
+
+// core is the deterministic core: what it does is a function of state and entry.
+var core = []string{"resp", "store", "command", "ttl"}
+
+// forbiddenInCore are imports by which the world would reach the core.
+var forbiddenInCore = []string{"net", "os", "math/rand", "math/rand/v2", "crypto/rand", "runtime", "syscall", "hash/maphash"}
+
+// clockFunctions of package time read the clock or wait for it.
+var clockFunctions = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}
