@@ -243,8 +243,11 @@ func (x *entryDecoder) decode(data []byte) (entryHead, []unit, error) {
 	if format := d.byte(); !d.bad && format != entryFormat {
 		return entryHead{}, nil, fmt.Errorf("%w: format %d, this one reads %d", ErrNewerEntry, format, entryFormat)
 	}
-	if level := d.uvarint(); level > Level {
+	switch level := d.uvarint(); {
+	case level > Level:
 		return entryHead{}, nil, fmt.Errorf("%w: apply level %d, this one has %d", ErrNewerEntry, level, Level)
+	case level == 0:
+		d.fail()
 	}
 	h := entryHead{stamp: d.int64(), seed: d.fixed64()}
 	h.proposal = proposalID{process: d.fixed64(), seq: d.uvarint()}

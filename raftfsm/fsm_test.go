@@ -75,7 +75,7 @@ func TestPanicIsContained(t *testing.T) {
 	if got := r.fsm.Stats().Panics; got != 3 {
 		t.Fatalf("%d panics counted, want 3", got)
 	}
-	for _, u := range r.sink.updates {
+	for _, u := range r.heard(3) {
 		for _, e := range u.Events {
 			if e.Key == "k" && e.Name != "set" {
 				t.Fatalf("event %+v", e)
@@ -134,7 +134,7 @@ func TestDueKeyIsGoneInApply(t *testing.T) {
 	r.submit(setUntil("touched", end), setUntil("read", end))
 	r.clock.Advance(time.Second)
 	wantEndings(t, r.submit(get("read"), req(raftfsm.SpecExpire, "touched", "0"), get("touched"), get("read")), null, ":0\r\n", null, null)
-	last := r.sink.updates[len(r.sink.updates)-1]
+	last := r.heard(3)[2]
 	if len(last.Events) != 1 || last.Events[0].Name != "expired" || last.Events[0].Key != "touched" {
 		t.Fatalf("events %+v", last.Events)
 	}
@@ -220,8 +220,7 @@ func TestSinkHearsEveryEntryInOrder(t *testing.T) {
 	if err := r.prop.PutMember(t.Context(), store.Member{ID: "n1"}); err != nil {
 		t.Fatal(err)
 	}
-	r.submit(get("k")) // the Sink has heard of everything before
-	for i, u := range r.sink.updates[:22] {
+	for i, u := range r.heard(22) {
 		if u.Index != uint64(i+1) || u.Term != 1 || u.Establishing != (i == 0) || u.SystemChanged != (i == 0 || i == 21) {
 			t.Fatalf("update %d: %+v", i, u)
 		}

@@ -62,49 +62,64 @@ func (p *Proposer) opened(f *proposal, term uint64) {
 // raft's hands and not being applied is in doubt. The next Establish opens it.
 func (p *Proposer) StepDown() {
 	p.mu.Lock()
-	p.stepDownLocked()
-}
-
-// shut is StepDown if the gate has not been shut or opened since era.
-func (p *Proposer) shut(era uint64) {
-	p.mu.Lock()
-	if p.mu.era != era {
-		p.mu.Unlock()
-		return
-	}
-	p.stepDownLocked()
-}
-
-// stepDownLocked does the work of StepDown and unlocks.
-func (p *Proposer) stepDownLocked() {
-	p.mu.open = false
-	p.mu.era++
-	queue, ops := p.mu.queue, append(p.mu.ticks, p.mu.ops...)
-	if p.mu.first != nil {
-		ops = append(ops, p.mu.first)
-	}
-	p.mu.queue, p.mu.ticks, p.mu.ops, p.mu.first = nil, nil, nil, nil
-	var given, flying []*proposal
+	left := p.shutLocked()
+	var flying []*proposal
 	for _, f := range p.mu.flying {
 		switch {
 		case !f.sent: // Run finds out before it sends it
 			flying = append(flying, f)
 		case f.give():
 			f.timer.Stop()
-			given = append(given, f)
+			left.flying = append(left.flying, f)
 		}
 	}
 	p.mu.flying = flying
-	p.cfg.FSM.time.leading.Store(false)
 	p.mu.Unlock()
+	p.endLeftovers(left)
+}
 
-	for _, q := range queue {
+// shut shuts the gate if it has not been shut since era, and refuses what is
+// waiting; what is in raft's hands ends as raft says.
+func (p *Proposer) shut(era uint64) {
+	p.mu.Lock()
+	var left leftovers
+	if p.mu.era == era {
+		left = p.shutLocked()
+	}
+	p.mu.Unlock()
+	p.endLeftovers(left)
+}
+
+// leftovers are what a shut gate leaves to be ended.
+type leftovers struct {
+	queue  []queued
+	ops    []*op
+	flying []*proposal // given up
+}
+
+// shutLocked shuts the gate and takes out what was waiting at it.
+func (p *Proposer) shutLocked() leftovers {
+	p.mu.open = false
+	p.mu.era++
+	p.cfg.FSM.time.leading.Store(false)
+	left := leftovers{queue: p.mu.queue, ops: append(p.mu.ticks, p.mu.ops...)}
+	if p.mu.first != nil {
+		left.ops = append(left.ops, p.mu.first)
+	}
+	p.mu.queue, p.mu.ticks, p.mu.ops, p.mu.first = nil, nil, nil, nil
+	return left
+}
+
+// endLeftovers refuses what was waiting; what is given up in raft's hands is in
+// doubt.
+func (p *Proposer) endLeftovers(left leftovers) {
+	for _, q := range left.queue {
 		p.refuse(q.part)
 	}
-	for _, x := range ops {
+	for _, x := range left.ops {
 		x.done <- ErrRefused
 	}
-	for _, f := range given {
+	for _, f := range left.flying {
 		p.cfg.FSM.flights.remove(f)
 		p.end(f, command.InDoubt)
 	}

@@ -381,11 +381,10 @@ func (p *Proposer) await(f *proposal, future raft.ApplyFuture) {
 		p.fail(f, command.InDoubt)
 		return
 	}
-	outcome := endingOf(err, future.Index())
+	p.fail(f, endingOf(err, future.Index()))
 	if !errors.Is(err, raft.ErrEnqueueTimeout) && !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
 		p.shut(f.era)
 	}
-	p.fail(f, outcome)
 }
 
 // endingOf is what an error of raft's Apply says about the entry. index is that

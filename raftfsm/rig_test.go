@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,24 +37,51 @@ type rig struct {
 	fatal error
 }
 
-// sink keeps what it hears. It is read only when nothing is on its way.
-type sink struct{ updates []raftfsm.Update }
+// sink keeps what it hears.
+type sink struct {
+	mu      sync.Mutex
+	updates []raftfsm.Update
+}
 
 func (s *sink) Applied(u raftfsm.Update) {
 	u.Events = append([]store.Event(nil), u.Events...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.updates = append(s.updates, u)
+}
+
+// heard is what the sink heard, once that goes up to an index.
+func (r *rig) heard(index uint64) []raftfsm.Update {
+	r.t.Helper()
+	var got []raftfsm.Update
+	eventually(r.t, "the sink hears of the entry", func() bool {
+		r.sink.mu.Lock()
+		defer r.sink.mu.Unlock()
+		got = r.sink.updates
+		return len(got) > 0 && got[len(got)-1].Index >= index
+	})
+	return got
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// newFSM returns a state machine over an empty store.
+// newFSM returns a state machine over an empty store, on a clock moved by hand.
 func newFSM(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{t: t, clock: &clock.Fake{}, store: store.New(16), sink: &sink{}}
-	r.clock.SetWall(wall)
-	r.clock.Advance(time.Hour)
+	c := &clock.Fake{}
+	c.SetWall(wall)
+	c.Advance(time.Hour)
+	r := newFSMOn(t, c)
+	r.clock = c
+	return r
+}
+
+// newFSMOn returns a state machine on the given clock.
+func newFSMOn(t testing.TB, c clock.Clock) *rig {
+	t.Helper()
+	r := &rig{t: t, store: store.New(16), sink: &sink{}}
 	r.fsm = raftfsm.New(raftfsm.Config{
-		Store: r.store, Lookup: raftfsm.Lookup, Clock: r.clock, Log: quiet(), Sink: r.sink,
+		Store: r.store, Lookup: raftfsm.Lookup, Clock: c, Log: quiet(), Sink: r.sink,
 		Fatal: func(err error) { r.fatal = err },
 	})
 	return r
@@ -63,9 +91,17 @@ func newFSM(t testing.TB) *rig {
 func newRig(t testing.TB, change ...func(*raftfsm.ProposerConfig)) *rig {
 	t.Helper()
 	r := newFSM(t)
+	r.run(change...)
+	return r
+}
+
+// run starts a Proposer over the state machine; it ends with the test.
+func (r *rig) run(change ...func(*raftfsm.ProposerConfig)) {
+	r.t.Helper()
 	r.loop = loopback.New(r.fsm)
 	cfg := raftfsm.ProposerConfig{
 		FSM: r.fsm, Applier: r.loop, Log: quiet(), NodeID: "n1", ClusterID: "c1", Settings: settings,
+		HashSeed: [2]uint64{1, 2},
 	}
 	for _, fn := range change {
 		fn(&cfg)
@@ -74,14 +110,13 @@ func newRig(t testing.TB, change ...func(*raftfsm.ProposerConfig)) *rig {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.prop.Run(ctx) }()
-	t.Cleanup(func() {
+	r.t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Error(err)
+			r.t.Error(err)
 		}
 		r.loop.Close()
 	})
-	return r
 }
 
 // newMaster returns a rig that is established in term 1.
