@@ -6,10 +6,12 @@ import (
 	"github.com/holdfast/holdfast/ttl"
 )
 
-// What a key costs beside its own bytes and those of its value; see TestSizeIsCloseToReality.
+// What a key costs beside its own bytes and those of its value, measured with
+// runtime.MemStats: keys of 33 bytes with values of 10 to 512 come out between
+// 97 and 100.5 % of what the heap grows by (TestSizeIsCloseToReality).
 const (
-	entryOverhead    = 144 // Entry in its size class 128, its bucket, and the rounding up of two allocations
-	deadlineOverhead = 48  // a ttl.Timer in its size class
+	entryOverhead    = 144 // Entry fills its size class of 112; a bucket at load 1/2 to 1; rounding up key and value
+	deadlineOverhead = 48  // an entryTimer in its size class
 )
 
 // Entry is a key with its value, deadline and version. It is guarded by the
