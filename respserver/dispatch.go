@@ -1,0 +1,132 @@
+package respserver
+
+import (
+	"github.com/holdfast/holdfast/command"
+	"github.com/holdfast/holdfast/resp"
+)
+
+// handle plans one command: it is refused, queued, run at once, or becomes a
+// step of the segment.
+func (c *client) handle(args [][]byte) {
+	muted := c.mute()
+	spec, err := c.srv.table.Lookup(args)
+	if err != nil {
+		c.reject(nil, err, muted)
+		return
+	}
+	e := c.srv.table.entries[spec]
+	c.card.last.Store(e)
+	if err := c.refuse(e); err != nil {
+		c.reject(e, err, muted)
+		return
+	}
+	if c.tx != nil && !e.spec.Has(command.FlagQueueless) {
+		c.queue(e, args, muted)
+		return
+	}
+	if check := e.spec.Do.Check; check != nil {
+		if err := check(args); err != nil {
+			c.reject(e, err, muted)
+			return
+		}
+	}
+	s := step{entry: e, args: args, db: c.sess.db, muted: muted}
+	switch e.spec.Do.Route {
+	case command.RouteLocal:
+		c.runLocal(e, args, muted)
+	case command.RouteRead:
+		s.kind = stepRead
+		c.planRead(s, !e.spec.Has(command.FlagFast) || len(args) > rideArgs)
+	default:
+		s.kind = stepLog
+		if err := c.refuseSize(&command.Request{Spec: e.spec, DB: s.db, Args: args}); err != nil {
+			c.reject(e, err, muted)
+			return
+		}
+		c.planWrite(s)
+	}
+}
+
+// mute tells whether the command that comes next is not to be answered.
+func (c *client) mute() bool {
+	m := c.sess.muted
+	if m == muteSkip {
+		c.sess.muted = muteOff
+	}
+	return m != muteOff
+}
+
+// reject answers a command that is not carried out; e is nil for an unknown one
+// or one with a wrong number of arguments.
+func (c *client) reject(e *entry, err error, muted bool) {
+	if e != nil {
+		e.rejected.Add(1)
+	}
+	if c.tx != nil {
+		c.tx.spoil()
+	}
+	reply := resp.Err(err)
+	c.srv.errors.count(resp.Error(reply.Bytes()))
+	c.answer(reply, muted)
+}
+
+// answer gives a reply in its turn: now, or when the segment is settled.
+func (c *client) answer(v resp.Value, muted bool) {
+	if len(c.seg.steps) > 0 && !c.seg.settling {
+		c.seg.steps = append(c.seg.steps, step{reply: v, muted: muted})
+		return
+	}
+	c.write(v, muted)
+}
+
+// write encodes a reply, and sends what was encoded if that is much. After an
+// error nothing is written any more.
+func (c *client) write(v resp.Value, muted bool) {
+	if muted || c.sess.failed != nil {
+		return
+	}
+	c.out.buf = v.Append(c.out.buf, c.sess.proto)
+	if len(c.out.buf) >= flushAt {
+		c.sess.failed = c.flush()
+	}
+}
+
+// current is the Local command that runs now.
+type current struct {
+	entry *entry // nil once it is accounted for by a step of the segment
+	db    int
+	muted bool
+}
+
+// asStep makes a step out of the command that runs now: it is answered, and
+// accounted for, when the segment is settled.
+func (n *current) asStep(t *transaction, kind stepKind) step {
+	s := step{entry: n.entry, tx: t, db: n.db, kind: kind, muted: n.muted}
+	n.entry = nil
+	return s
+}
+
+// runLocal runs a command of this connection or node. Those that are fast or
+// about a transaction do not wait for the commands before them, unless they
+// settle the segment themselves; their replies do.
+func (c *client) runLocal(e *entry, args [][]byte, muted bool) {
+	if e.spec.Flags&(command.FlagFast|command.FlagQueueless) == 0 {
+		c.settle()
+	}
+	if v := c.local(e, args, muted); v.Kind() != resp.KindNone {
+		c.answer(v, muted)
+	}
+}
+
+// local calls the body of a Local command and accounts for it.
+func (c *client) local(e *entry, args [][]byte, muted bool) resp.Value {
+	outer := c.now
+	c.now = current{entry: e, db: c.sess.db, muted: muted}
+	began := now()
+	v := e.spec.Do.Local(c, args)
+	if c.now.entry != nil {
+		c.count(e, v, now()-began)
+	}
+	c.now = outer
+	return v
+}

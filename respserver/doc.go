@@ -1,0 +1,31 @@
+// Package respserver turns sockets into clients, bytes into commands and
+// results into replies. It holds the commands that concern a connection or the
+// server; all others it is handed as a list of command.Spec. What lies beneath
+// (the log, the state, the cluster) it knows only through the small interfaces
+// it declares: it knows neither Raft nor Sentinel.
+//
+// # One connection
+//
+// Each connection has one goroutine, which reads whatever the client has
+// pipelined, plans the commands in order, and flushes once. Consecutive commands
+// that can be carried out together form a segment:
+//
+//   - reads only: one confirmation for all of them, then they run under one view
+//     of the store, in bounded chunks;
+//   - writes, with O(1) reads between them: one command.Batch, submitted before
+//     anything of it is awaited. The reads ride beside the entry.
+//
+// A segment is settled (carried out, its replies encoded) when the pipeline ends
+// or when a command comes that has to wait its turn: a long read after a write,
+// a write after a long read, or a Local command that is neither fast nor about a
+// transaction. Replies are always encoded in the order of the commands.
+//
+// # Goroutines and locks
+//
+// Besides the goroutine of each connection there is one that writes for it while
+// the client reads more slowly than it is answered, one that carries published
+// messages to it while it is subscribed, and one per server that does the
+// housekeeping. A connection's turn lock is held while a pipeline is carried
+// out, so that messages come between the replies of two pipelines and never
+// inside one. No lock but that is held while calling out of the package.
+package respserver

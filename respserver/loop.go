@@ -1,0 +1,109 @@
+package respserver
+
+import (
+	"errors"
+	"runtime/debug"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/clock"
+	"github.com/holdfast/holdfast/resp"
+)
+
+func now() time.Duration { return clock.Mono() }
+
+// goodbye is how long the last replies may take to leave before the connection
+// is closed.
+const goodbye = time.Second
+
+// source counts the bytes a client sends.
+type source client
+
+// Read reads from the connection.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.conn.Read(p)
+	if n > 0 {
+		s.srv.counters.netIn.Add(int64(n))
+		s.card.netIn.Add(int64(n))
+	}
+	return n, err
+}
+
+// serve is the life of a connection.
+func (c *client) serve() {
+	defer c.finish()
+	for {
+		cmds, err := c.rd.ReadPipeline()
+		if !c.life.begin(c.srv.gate.tick.Load()) {
+			return
+		}
+		if err != nil {
+			c.failed(err)
+			return
+		}
+		if err := c.carryOut(cmds); err != nil || c.sess.ending || !c.life.end(c.srv.gate.tick.Load()) {
+			return
+		}
+	}
+}
+
+// finish ends a connection for good, whatever ended its loop. A panic of a
+// command's code is the end of this connection only.
+func (c *client) finish() {
+	if p := recover(); p != nil {
+		c.srv.counters.panics.Add(1)
+		c.srv.cfg.Log.Error("panic while serving a client", "client", c.id, "panic", p, "stack", string(debug.Stack()))
+	}
+	c.unsubscribeAll()
+	c.out.drained(goodbye)
+	c.life.close()
+	c.srv.forget(c)
+}
+
+// failed answers a broken protocol; other errors of the connection end it silently.
+func (c *client) failed(err error) {
+	var broken resp.Error
+	if !errors.As(err, &broken) {
+		if errors.Is(err, resp.ErrQueryLimit) {
+			c.srv.cfg.Log.Warn("closing a client that exceeded client-query-buffer-limit", "client", c.id)
+		}
+		return
+	}
+	c.srv.errors.count(broken)
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	c.out.buf = resp.Err(broken).Append(c.out.buf, c.sess.proto)
+	_ = c.flush() // the connection ends either way
+}
+
+// carryOut carries out one pipeline and sends its replies.
+func (c *client) carryOut(cmds []resp.Command) error {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	if c.srv.cfg.Roles != nil {
+		c.sess.role = c.srv.cfg.Roles.Role()
+	}
+	for i := range cmds {
+		c.handle(cmds[i].Args)
+		if c.sess.ending || c.sess.failed != nil {
+			break
+		}
+	}
+	c.settle()
+	c.srv.counters.commands.Add(c.sess.ran)
+	c.sess.ran = 0
+	if c.sess.failed != nil {
+		return c.sess.failed
+	}
+	c.sess.ending = c.sess.ending || c.sess.lost
+	return c.flush()
+}
+
+func (c *client) flush() error {
+	err := c.out.flush(c.outputLimit())
+	if errors.Is(err, errOutputLimit) {
+		c.srv.counters.tooSlow.Add(1)
+		c.srv.cfg.Log.Warn("closing a client: its output buffer limit is exceeded", "client", c.id)
+		c.life.close()
+	}
+	return err
+}

@@ -1,0 +1,120 @@
+package respserver
+
+import (
+	"context"
+
+	"github.com/holdfast/holdfast/command"
+	"github.com/holdfast/holdfast/store"
+)
+
+// Submitter takes batches to the log. It ends every request of a batch exactly
+// once, within a bound of its own.
+type Submitter interface {
+	Submit(b *command.Batch)
+}
+
+// Confirmer proves that this node is still the master.
+type Confirmer interface {
+	// Confirm returns nil if this node was the established master at an instant
+	// after the call began.
+	Confirm(ctx context.Context) error
+}
+
+// Data is this node's state.
+type Data interface {
+	// View runs fn at the present read instant with database db selected, and
+	// returns the due keys that its reads met.
+	View(db int, fn func(r *store.Reader)) []store.Victim
+	// Freeze is a view of the present state; the caller releases it.
+	Freeze() *store.Frozen
+	// Expire returns nil once the removal of the victims is committed and applied here.
+	Expire(ctx context.Context, victims []store.Victim) error
+}
+
+// Role is what this node believes to be, at one instant.
+type Role struct {
+	// Master tells that this node is the established leader as far as it knows.
+	// Clients are told so only after a confirmation.
+	Master bool
+	// Loading tells that the state has not caught up since the start.
+	Loading bool
+	// MasterHost and MasterPort are where the master serves clients; empty and 0 if unknown.
+	MasterHost string
+	MasterPort int
+	// LinkUp tells that this replica has recently heard from the master.
+	LinkUp bool
+}
+
+// Roles tells the present role; it is asked once per pipeline and must be cheap.
+type Roles interface {
+	Role() Role
+}
+
+// ReplicaState is a replica as the master sees it.
+type ReplicaState struct {
+	Host  string
+	Port  int
+	Acked uint64 // the log index up to which it has acknowledged entries, fsynced
+	Lag   int    // whole seconds since it last answered
+	Up    bool   // it answers
+}
+
+// Replication tells how far the log has come.
+type Replication interface {
+	// Index is the log index this node's state has reached. It is cheap.
+	Index() uint64
+	// Replicas are the other members with a data port, in a stable order.
+	Replicas() []ReplicaState
+}
+
+// Pair is a name and its value, of a setting or of a line of INFO.
+type Pair struct {
+	Name, Value string
+}
+
+// Settings are the parameters that CONFIG shows and changes.
+type Settings interface {
+	// Get returns the settings whose names match the glob pattern, without
+	// regard to case, sorted by name.
+	Get(pattern string) []Pair
+	// Set changes all of the settings or none. The error's text is what the
+	// client is told after "ERR ", unless it is a resp.Error.
+	Set(ctx context.Context, pairs []Pair) error
+}
+
+// SaveStatus is what is known of snapshots.
+type SaveStatus struct {
+	LastUnix    int64 // when the last one was finished, s since the epoch; the node's start before the first
+	LastOK      bool  // whether the last one succeeded
+	LastSeconds int   // how long it took; -1 before the first
+	Running     bool  // one is being made
+	Saves       int64 // how many were made since the start
+	Changes     int64 // commands applied since the last one
+}
+
+// Persister makes snapshots.
+type Persister interface {
+	// Save makes a snapshot and waits for it.
+	Save(ctx context.Context) error
+	// Status is cheap.
+	Status() SaveStatus
+}
+
+// InfoSource gives what INFO shows and only the node knows.
+type InfoSource interface {
+	Info() Info
+}
+
+// Info is the part of INFO that does not come from the server itself.
+type Info struct {
+	Store    store.Stats
+	Expired  int64  // keys removed since their deadline had come, since the start
+	Server   []Pair // further lines of "# Server", such as settings that differ from the cluster's
+	Raft     []Pair // the lines of "# Raft"
+	Sentinel []Pair // the lines of "# Sentinel", on that port
+}
+
+// ShutdownMode is what SHUTDOWN asked for.
+type ShutdownMode struct {
+	NoSave, Save, Now, Force, Abort bool
+}

@@ -1,0 +1,93 @@
+package respserver
+
+import (
+	"github.com/holdfast/holdfast/command"
+	"github.com/holdfast/holdfast/resp"
+)
+
+// refusal is one reason not to carry out a command: nil, or the error that
+// answers it. A refusal changes nothing.
+type refusal func(c *client, e *entry) error
+
+// refusals in the order in which they are tried; the table's Lookup has refused
+// unknown commands and wrong numbers of arguments before. What is refused inside MULTI
+// makes its EXEC fail; see queue for the commands that stay.
+var refusals = [...]refusal{
+	refuseUnauthenticated,
+	refuseSubscribed,
+	refuseInMulti,
+	refuseLoading,
+	refuseLost,
+	refuseReplica,
+}
+
+func (c *client) refuse(e *entry) error {
+	for _, r := range refusals {
+		if err := r(c, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refuseUnauthenticated: there is a password and the client has not told it.
+func refuseUnauthenticated(c *client, e *entry) error {
+	if c.sess.authorized || e.spec.Has(command.FlagNoAuth) {
+		return nil
+	}
+	return resp.ErrNoAuth
+}
+
+// refuseSubscribed: a RESP2 client could not tell a reply from a message.
+func refuseSubscribed(c *client, e *entry) error {
+	if c.sub == nil || c.sess.proto > 2 || !c.subscribed() || e.spec.Has(command.FlagSubscribed) {
+		return nil
+	}
+	return resp.Error("ERR Can't execute '" + e.name + "': only (P|S)SUBSCRIBE / " +
+		"(P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+}
+
+// refuseInMulti: the command cannot be part of a transaction.
+func refuseInMulti(c *client, e *entry) error {
+	if c.tx == nil || !e.spec.Has(command.FlagNoMulti) {
+		return nil
+	}
+	return errNotInMulti
+}
+
+// refuseLoading: the state of this node has not caught up since its start.
+func refuseLoading(c *client, e *entry) error {
+	if !c.sess.role.Loading || e.spec.Has(command.FlagLoading) {
+		return nil
+	}
+	return resp.ErrLoading
+}
+
+// refuseLost: an earlier command of the connection ended INDOUBT, so that
+// nothing later may be carried out; this one definitely was not.
+func refuseLost(c *client, _ *entry) error {
+	if !c.sess.lost {
+		return nil
+	}
+	return resp.ErrReadOnly
+}
+
+// refuseReplica: only the master can write.
+func refuseReplica(c *client, e *entry) error {
+	if c.sess.role.Master {
+		return nil
+	}
+	if r := e.spec.Do.Route; r != command.RouteWrite && r != command.RouteReplicated {
+		return nil
+	}
+	return resp.ErrReadOnly
+}
+
+// refuseSize: the entry in the log would be too large.
+func (c *client) refuseSize(r *command.Request) error {
+	cfg := &c.srv.cfg
+	if cfg.SizeOf == nil || cfg.SizeOf(r) <= cfg.MaxEntryBytes {
+		return nil
+	}
+	return resp.ErrEntryTooBig
+}

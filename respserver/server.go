@@ -1,0 +1,338 @@
+package respserver
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast/holdfast/resp"
+)
+
+// tickPeriod is how often the server looks after its connections: the grain of
+// all their time limits.
+const tickPeriod = 100 * time.Millisecond
+
+// stopBound is how long a server that stops waits for commands under way.
+const stopBound = 2 * time.Second
+
+// Server serves one table of commands on any number of listeners. It is safe
+// for concurrent use.
+type Server struct {
+	cfg      Config
+	table    *table
+	tune     atomic.Pointer[Tuning]
+	gate     gate
+	counters counters
+	errors   errorCounts
+	started  time.Duration // clock.Mono
+
+	mu struct {
+		sync.Mutex
+		clients map[int64]*client
+		nextID  int64
+		serving int // calls of Serve
+		stop    context.CancelFunc
+	}
+	running sync.WaitGroup // connections, and the jobs they started
+	saving  atomic.Bool    // SAVE or BGSAVE is at work
+}
+
+// New returns a server that serves nobody yet.
+func New(cfg Config) *Server {
+	s := &Server{cfg: cfg.withDefaults(), table: newTable(cfg.Table), started: now()}
+	s.mu.clients = make(map[int64]*client)
+	s.gate.budget = s.cfg.PendingBudget
+	s.gate.tick.Store(1)
+	s.Tune(cfg.Tuning)
+	return s
+}
+
+// Tune replaces the changeable parameters. Connections that are authenticated
+// stay so when the password changes, as in Redis.
+func (s *Server) Tune(t Tuning) {
+	t = t.withDefaults()
+	s.tune.Store(&t)
+}
+
+func (s *Server) tuning() *Tuning { return s.tune.Load() }
+
+// Serve accepts connections until ctx ends or the listener fails; the listener is
+// closed then, and so are the connections, those with commands under way after
+// these were answered. It returns nil when ctx ended.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.enter()
+	defer s.leave()
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() }) // makes Accept return
+	defer stop()
+
+	err := s.accept(ctx, ln)
+	if ctx.Err() != nil {
+		err = nil
+	}
+	_ = ln.Close() // closed twice at worst
+	return err
+}
+
+// enter counts a call of Serve; the first starts the housekeeping.
+func (s *Server) enter() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.serving++
+	if s.mu.serving > 1 {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.mu.stop = cancel
+	s.running.Go(func() { s.housekeep(ctx) })
+}
+
+// leave ends the connections with the last call of Serve and waits for them.
+func (s *Server) leave() {
+	s.mu.Lock()
+	s.mu.serving--
+	last, stop := s.mu.serving == 0, s.mu.stop
+	s.mu.Unlock()
+	if !last {
+		return
+	}
+	s.CloseClients()
+	t := time.AfterFunc(stopBound, func() { s.each((*client).kill) })
+	defer t.Stop()
+	s.waitClients()
+	stop()
+	s.running.Wait()
+}
+
+func (c *client) kill() { c.life.close() }
+
+// waitClients returns when no client is left. The housekeeping goes on meanwhile.
+func (s *Server) waitClients() {
+	t := time.NewTicker(time.Millisecond)
+	defer t.Stop()
+	for s.connected() > 0 {
+		<-t.C
+	}
+}
+
+// Accepting goes on after errors that pass by themselves (no descriptors, a
+// connection that ended while it waited), with growing pauses.
+const (
+	acceptPause    = 5 * time.Millisecond
+	acceptPauseMax = time.Second
+)
+
+func (s *Server) accept(ctx context.Context, ln net.Listener) error {
+	pause := acceptPause
+	for {
+		conn, err := ln.Accept()
+		if err == nil {
+			pause = acceptPause
+			s.admit(ctx, conn)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		s.cfg.Log.Warn("cannot accept a connection", "error", err, "pause", pause)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, acceptPauseMax)
+	}
+}
+
+// The refusals of a whole connection.
+const (
+	errMaxClients = resp.Error("ERR max number of clients reached")
+	errProtected  = resp.Error("DENIED Holdfast runs in protected mode: it has no password and was not told which addresses " +
+		"to bind, so only connections from the same machine are served. Set requirepass, name the addresses with bind, " +
+		"or set protected-mode to no if the network is trusted.")
+)
+
+// admit starts serving conn, or refuses it.
+func (s *Server) admit(ctx context.Context, conn net.Conn) {
+	s.counters.received.Add(1)
+	t := s.tuning()
+	if refusal := s.refuseConn(t, conn); refusal != nil {
+		s.counters.refused.Add(1)
+		_, _ = conn.Write(resp.Err(refusal).Append(nil, 2)) // fits into an empty socket buffer
+		_ = conn.Close()
+		return
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		keepAlive(tcp, t.KeepAlive)
+	}
+	c := s.newClient(ctx, conn)
+	s.running.Go(c.serve)
+}
+
+func (s *Server) refuseConn(t *Tuning, conn net.Conn) error {
+	switch {
+	case s.connected() >= t.MaxClients:
+		return errMaxClients
+	case t.Protected && t.Password == "" && !local(conn):
+		return errProtected
+	}
+	return nil
+}
+
+// keepAlive has the kernel probe an idle peer after period and, like Redis,
+// three times more within another period.
+func keepAlive(conn *net.TCPConn, period time.Duration) {
+	cfg := net.KeepAliveConfig{Enable: period > 0, Idle: period, Interval: max(period/3, time.Second), Count: 3}
+	_ = conn.SetKeepAliveConfig(cfg) // without it a dead peer is found later
+}
+
+// local tells whether the peer is on this machine.
+func local(conn net.Conn) bool {
+	addr, ok := conn.RemoteAddr().(*net.TCPAddr)
+	return !ok || addr.IP.IsLoopback()
+}
+
+// newClient registers a connection. Its goroutine unregisters it.
+func (s *Server) newClient(ctx context.Context, conn net.Conn) *client {
+	c := &client{srv: s, conn: conn, born: s.gate.tick.Load()}
+	c.life.init(context.WithoutCancel(ctx), conn)
+	c.life.since.Store(c.born)
+	c.out.init(conn, &s.gate)
+	c.rd = resp.NewReader((*source)(c), resp.Limits{})
+	c.seg.viewFn = c.readSteps
+	c.reset()
+	s.mu.Lock()
+	s.mu.nextID++
+	c.id = s.mu.nextID
+	s.mu.clients[c.id] = c
+	s.mu.Unlock()
+	return c
+}
+
+func (s *Server) forget(c *client) {
+	s.mu.Lock()
+	delete(s.mu.clients, c.id)
+	s.mu.Unlock()
+}
+
+func (s *Server) connected() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.mu.clients)
+}
+
+// clients are the present clients, in no order.
+func (s *Server) clients() []*client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*client, 0, len(s.mu.clients))
+	for _, c := range s.mu.clients {
+		all = append(all, c)
+	}
+	return all
+}
+
+func (s *Server) each(fn func(*client)) {
+	for _, c := range s.clients() {
+		fn(c)
+	}
+}
+
+// CloseClients closes every connection: an idle one at once, one with commands
+// under way when these were answered. It does not wait for that. Bytes that
+// arrive afterwards are never executed.
+func (s *Server) CloseClients() {
+	s.each(func(c *client) { c.life.doom() })
+}
+
+// housekeep watches over the time limits of all connections.
+func (s *Server) housekeep(ctx context.Context) {
+	t := time.NewTicker(tickPeriod)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		tick := s.gate.tick.Add(1)
+		tuning := s.tuning()
+		s.counters.sample(tick, s.gate.sent.Load())
+		for _, c := range s.clients() {
+			s.look(c, tick, tuning)
+		}
+	}
+}
+
+func ticks(d time.Duration) int64 { return int64((d + tickPeriod - 1) / tickPeriod) }
+
+// look applies the time limits to one connection.
+func (s *Server) look(c *client, tick int64, t *Tuning) {
+	if c.life.waitsFor(tick) > ticks(s.cfg.CommandBound) {
+		s.cfg.Log.Warn("a command was given up: no answer from the log or the cluster in time", "client", c.id)
+		c.life.cancel()
+	}
+	if t.Timeout > 0 && !c.isPubSub() && c.life.idleFor(tick) > ticks(t.Timeout) {
+		c.life.doom()
+	}
+	if c.out.writing.Load() && c.out.slow(tick, c.outputLimit(), ticks(s.cfg.WriteBound)) {
+		s.cfg.Log.Info("closing a client that does not read its replies", "client", c.id)
+		s.counters.tooSlow.Add(1)
+		c.life.close()
+	}
+}
+
+// slow tells whether the writing goroutine has made no progress for bound ticks,
+// or more than the soft limit has been pending for too long.
+func (o *output) slow(tick int64, l OutputLimit, bound int64) bool {
+	if tick-o.tick.Load() > bound {
+		return true
+	}
+	if l.Soft == 0 || o.pending.Load() <= l.Soft {
+		o.over.Store(0)
+		return false
+	}
+	if o.over.CompareAndSwap(0, tick) {
+		return false
+	}
+	return tick-o.over.Load() > ticks(l.SoftFor)
+}
+
+// Stats are figures of the server since its start or the last CONFIG RESETSTAT.
+type Stats struct {
+	Connected, Blocked, PubSub int
+	Received, Refused          int64 // connections
+	Commands                   int64
+	NetIn, NetOut              int64 // bytes
+	Hits, Misses               int64
+	Pending                    int64 // bytes waiting for slow readers
+	Errors                     int64 // error replies
+	TooSlow                    int64 // connections closed for not reading
+	Panics                     int64
+}
+
+// Stats returns the present figures.
+func (s *Server) Stats() Stats {
+	st := Stats{
+		Received: s.counters.received.Load(), Refused: s.counters.refused.Load(),
+		Commands: s.counters.commands.Load(),
+		NetIn:    s.counters.netIn.Load(), NetOut: s.gate.sent.Load(),
+		Hits: s.counters.hits.Load(), Misses: s.counters.misses.Load(),
+		Pending: s.gate.pending.Load(), Errors: s.errors.sum.Load(),
+		TooSlow: s.counters.tooSlow.Load(), Panics: s.counters.panics.Load(),
+	}
+	for _, c := range s.clients() {
+		st.Connected++
+		if c.life.bits.Load()&lifeBlocked != 0 {
+			st.Blocked++
+		}
+		if c.isPubSub() {
+			st.PubSub++
+		}
+	}
+	return st
+}
