@@ -144,7 +144,7 @@ func TestDirectivesOfTheRelease(t *testing.T) {
 		node-id peers sentinel-port sentinel-requirepass sentinel-announce-ip sentinel-announce-port master-name raft-port raft-announce
 		metrics-port cluster-secret election-timeout max-entry-bytes read-mode log-store`
 	missing := map[string]bool{}
-	for _, name := range strings.FieldsSeq(names) {
+	for name := range strings.FieldsSeq(names) {
 		missing[name] = true
 	}
 	for _, d := range config.Directives() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -86,12 +87,12 @@ func (c *Config) readLine(line string) error {
 	return nil
 }
 
-// envPrefix begins the names of our variables; envTests those of variables that
-// only tests of this program read.
-const (
-	envPrefix = "HOLDFAST_"
-	envTests  = envPrefix + "TEST_"
-)
+// envPrefix begins the names of our variables.
+const envPrefix = "HOLDFAST_"
+
+// envTests are variables that only this program's tests read. Processes started
+// by tests inherit them.
+var envTests = []string{"HOLDFAST_BIN", "HOLDFAST_FULL"}
 
 // EnvName is the environment variable of a directive.
 func EnvName(directive string) string {
@@ -103,7 +104,7 @@ func (c *Config) readEnviron(environ []string) []error {
 	var errs []error
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, envPrefix) || strings.HasPrefix(name, envTests) || value == "" || serviceLink(name, value) {
+		if !strings.HasPrefix(name, envPrefix) || slices.Contains(envTests, name) || value == "" || serviceLink(name, value) {
 			continue
 		}
 		directive := strings.ToLower(strings.ReplaceAll(name[len(envPrefix):], "_", "-"))

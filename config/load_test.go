@@ -266,7 +266,7 @@ func TestServiceLinksAreNotDirectives(t *testing.T) {
 		"HOLDFAST_PORT_6379_TCP_ADDR=10.0.0.1",
 		"HOLDFAST_SENTINEL_PORT=tcp://10.0.0.1:26379",
 		"HOLDFAST_SENTINEL_SERVICE_HOST=10.0.0.1",
-		"HOLDFAST_TEST_ANYTHING=1",
+		"HOLDFAST_FULL=1",
 	}})
 	if c.Port != 6379 || c.SentinelPort != 26379 {
 		t.Errorf("got ports %d %d", c.Port, c.SentinelPort)
