@@ -1,0 +1,122 @@
+// Package sentinelapi shows the cluster as a Redis Sentinel shows the masters it
+// watches (redis.io/docs/management/sentinel): the SENTINEL commands, ROLE and
+// INFO of the Sentinel port, and the events published there. It is pure: it
+// renders the View it is given, and knows neither Raft nor sockets nor clocks.
+package sentinelapi
+
+import (
+	"net"
+	"slices"
+	"strconv"
+)
+
+// View is the cluster as one node sees it at an instant. Whoever builds it sees
+// to it that it is true: while MasterKnown, the master was confirmed to be the
+// master not longer ago than the promise about naming it allows. A View is a
+// value that nobody changes once it is handed over; ages are in ms.
+type View struct {
+	Name string // of the master, as clients ask for it
+	Term uint64 // shown as config-epoch
+	Self string // id of the node that shows the view
+	// Master is the id of the master, or of the last one known while there is
+	// none; empty if none was ever known.
+	Master      string
+	MasterKnown bool
+	MasterGone  int64 // while not MasterKnown: for how long
+	// Nodes are the members, in a stable order. The last known master stays among
+	// them until another is known.
+	Nodes  []Node
+	Quorum int // usable nodes that a failover needs
+	// DownAfter is the age of contact from which a node counts as down.
+	DownAfter int64
+	// FailoverTimeout is the bound within which a failover is over.
+	FailoverTimeout int64
+}
+
+// Node is one member of the cluster: a data server and a Sentinel in one.
+type Node struct {
+	ID       string
+	RunID    string // 40 hex digits, the same as long as the node's data directory lives
+	Data     Addr   // where clients reach its data port
+	Sentinel Addr   // where they reach its Sentinel port
+	Contact  int64  // age of the last answered ping; 0 of the node itself
+	Down     bool   // no contact for longer than DownAfter, or known to be stopped
+	DownFor  int64  // while Down: for how long
+	RoleFor  int64  // for how long it has had its role
+	Offset   int64  // how far its state has come, shown as slave-repl-offset
+	LinkUp   bool   // as a replica: it follows the master
+	LinkDown int64  // while not LinkUp: for how long
+}
+
+// Addr is an address as it is announced to clients.
+type Addr struct {
+	Host string // an address or a name, an IPv6 address without brackets
+	Port int
+}
+
+// String is host:port, an IPv6 address in brackets.
+func (a Addr) String() string { return net.JoinHostPort(a.Host, a.port()) }
+
+func (a Addr) port() string { return strconv.Itoa(a.Port) }
+
+// unknown stands for an address nobody knows, as in Redis.
+var unknown = Addr{Host: "?"}
+
+// Source has the current view.
+type Source interface {
+	// View returns the view to answer from. If the node itself is the master, it
+	// is confirmed after the call began, or the view has no master; the call may
+	// wait for that, within a bound of its own. It is safe for concurrent use.
+	View() View
+}
+
+// master is the master, known or last known, or nil if there never was one.
+func (v *View) master() *Node {
+	for i := range v.Nodes {
+		if v.Nodes[i].ID == v.Master && v.Master != "" {
+			return &v.Nodes[i]
+		}
+	}
+	return nil
+}
+
+// address is where the master is or was.
+func (v *View) address() Addr {
+	if m := v.master(); m != nil {
+		return m.Data
+	}
+	return unknown
+}
+
+// replicas are the nodes but the master.
+func (v *View) replicas() []Node { return v.without(v.Master) }
+
+// others are the nodes but the one that shows the view.
+func (v *View) others() []Node { return v.without(v.Self) }
+
+func (v *View) without(id string) []Node {
+	return slices.DeleteFunc(slices.Clone(v.Nodes), func(n Node) bool { return n.ID == id })
+}
+
+// usable is the number of nodes that are not down.
+func (v *View) usable() int {
+	n := 0
+	for i := range v.Nodes {
+		if !v.Nodes[i].Down {
+			n++
+		}
+	}
+	return n
+}
+
+// status is the state of the master as INFO tells it.
+func (v *View) status() string {
+	m := v.master()
+	switch {
+	case !v.MasterKnown || m == nil:
+		return "odown"
+	case m.Down:
+		return "sdown"
+	}
+	return "ok"
+}
