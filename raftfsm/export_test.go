@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"bytes"
 	"strconv"
 
 	"github.com/holdfast/holdfast/command"
@@ -122,4 +123,16 @@ func TickEntry(stamp int64, victims ...store.Victim) []byte {
 func EstablishEntry(stamp int64, clusterID string, s store.Settings) []byte {
 	return appendEstablish(appendHead(nil, entryHead{stamp: stamp}, 1),
 		establishment{node: "n1", clusterID: clusterID, hashSeed: [2]uint64{1, 2}, settings: s})
+}
+
+// StreamOfLevel is the stream of an empty state as a release of that apply
+// level would write it.
+func StreamOfLevel(level uint64) []byte {
+	var buf bytes.Buffer
+	f := store.New(1).Freeze()
+	defer f.Release()
+	if _, err := writeStream(&buf, streamHead{level: level, databases: 1}, f); err != nil {
+		panic(err)
+	}
+	return buf.Bytes()
 }

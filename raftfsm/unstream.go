@@ -61,8 +61,8 @@ func (b *blockReader) load() error {
 	if n == 0 || n > maxPayload {
 		return fmt.Errorf("%w: block %d has an impossible length", ErrBadStream, b.place)
 	}
-	if b.block == nil {
-		b.block = make([]byte, maxPayload)
+	if int(n) > len(b.block) {
+		b.block = make([]byte, n)
 	}
 	payload := b.block[:n]
 	if _, err := io.ReadFull(b.r, payload); err != nil {
