@@ -29,8 +29,8 @@ func benchKeys(b *testing.B) int {
 func benchKey(dst []byte, i int) []byte { return fmt.Appendf(dst[:0], "session:%016x", i) }
 
 // sessions is a store of n keys with values of 512 bytes and deadlines.
-func sessions(b testing.TB, n int) *store.Store {
-	b.Helper()
+func sessions(tb testing.TB, n int) *store.Store {
+	tb.Helper()
 	s := store.New(16)
 	s.LoadSystem(store.System{HashSeed: [2]uint64{1, 2}, Stamp: 1, Ops: 1})
 	for i := range n {

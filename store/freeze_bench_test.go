@@ -30,15 +30,15 @@ func (l latencies) quantile(share float64) time.Duration {
 // freezeLoad measures what freezes cost the commands: rounds of a freeze, and
 // then Updates of random keys while the view is read as a snapshot would, until
 // it is through. Nearly every Update is the first touch of its shard at first.
-func freezeLoad(t testing.TB, keys, rounds int) (freezes, firstTouches, updates latencies) {
-	t.Helper()
-	s := sessions(t, keys)
+func freezeLoad(tb testing.TB, keys, rounds int) (freezes, firstTouches, updates latencies) {
+	tb.Helper()
+	s := sessions(tb, keys)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	key := make([]byte, 0, 64)
 	update := func() time.Duration {
 		key = benchKey(key, rnd.IntN(keys))
 		value := store.StringValue(make([]byte, benchValue))
-		began := time.Now() //nolint:forbidigo // a measurement
+		began := time.Now()
 		s.Update(1, 0, func(tx *store.Tx) {
 			tx.Begin(0)
 			tx.Set(key, value, benchLife*2)
@@ -62,7 +62,7 @@ func freezeLoad(t testing.TB, keys, rounds int) (freezes, firstTouches, updates 
 				return nil
 			})
 			if err != nil || view.Len(0) != keys || written == 0 {
-				t.Errorf("read %d bytes of %d keys, %v", written, view.Len(0), err)
+				tb.Errorf("read %d bytes of %d keys, %v", written, view.Len(0), err)
 			}
 		})
 		for reading := true; reading; {

@@ -12,14 +12,14 @@ import (
 )
 
 // readAll is all of a view's database, in its order.
-func readAll(t testing.TB, view *store.Frozen, db int) (records []store.Record) {
-	t.Helper()
+func readAll(tb testing.TB, view *store.Frozen, db int) (records []store.Record) {
+	tb.Helper()
 	err := view.Each(db, func(rec store.Record) error {
 		records = append(records, rec)
 		return nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return records
 }

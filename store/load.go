@@ -1,8 +1,8 @@
 package store
 
-// LoadSystem, LoadSide and LoadRecord fill a fresh store: set the system state
-// first, then sides and records in any order. For restore only; the store must
-// not be shared yet. LoadSystem keeps the maps of sys.
+// LoadSystem sets the system state of a fresh store, and keeps the maps of sys.
+// It comes first, then LoadSide and LoadRecord in any order. The three are for
+// restore only: the store must not be shared yet.
 func (s *Store) LoadSystem(sys System) {
 	s.sys = sys
 	s.seeds = newSeeds(sys.HashSeed)

@@ -435,8 +435,8 @@ func (p *pair) thaw(f frozenPair) {
 }
 
 // rebuild is a store loaded from a frozen view, in an order that has nothing to do with it.
-func rebuild(t testing.TB, view *store.Frozen, databases int, rnd *rand.Rand) *store.Store {
-	t.Helper()
+func rebuild(tb testing.TB, view *store.Frozen, databases int, rnd *rand.Rand) *store.Store {
+	tb.Helper()
 	built := store.New(databases)
 	built.LoadSystem(view.System())
 	var records []store.Record
@@ -446,7 +446,7 @@ func rebuild(t testing.TB, view *store.Frozen, databases int, rnd *rand.Rand) *s
 			return nil
 		})
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	rnd.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
@@ -528,8 +528,8 @@ func TestEachStopsAtTheReadersError(t *testing.T) {
 }
 
 // filled is a store with n keys key:0, key:1 … in database 0.
-func filled(t testing.TB, n int) *store.Store {
-	t.Helper()
+func filled(tb testing.TB, n int) *store.Store {
+	tb.Helper()
 	s := store.New(2)
 	s.Update(1, 0, func(tx *store.Tx) {
 		tx.ChangeSystem(func(sys *store.System) { sys.HashSeed = [2]uint64{1, 2} })

@@ -12,8 +12,8 @@ import (
 
 // scanAll goes through a whole iteration; between gets the chance to change
 // things after each step. It returns how often each key was met.
-func scanAll(t testing.TB, next func() *store.Store, count int) map[string]int {
-	t.Helper()
+func scanAll(tb testing.TB, next func() *store.Store, count int) map[string]int {
+	tb.Helper()
 	met := map[string]int{}
 	for cursor := uint64(0); ; {
 		next().View(1, 0, func(r *store.Reader) {
@@ -23,7 +23,7 @@ func scanAll(t testing.TB, next func() *store.Store, count int) map[string]int {
 			return met
 		}
 		if cursor >= 1<<53 {
-			t.Fatalf("cursor %d does not fit a double", cursor)
+			tb.Fatalf("cursor %d does not fit a double", cursor)
 		}
 	}
 }

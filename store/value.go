@@ -1,6 +1,10 @@
 package store
 
-import "github.com/zeebo/xxh3"
+import (
+	"slices"
+
+	"github.com/zeebo/xxh3"
+)
 
 // Type is the type of a value, named as TYPE names it.
 type Type uint8
@@ -29,7 +33,7 @@ type Value struct {
 }
 
 // StringValue is a string value that owns b: nobody may change b afterwards.
-func StringValue(b []byte) Value { return Value{typ: TypeString, str: b[:len(b):len(b)]} }
+func StringValue(b []byte) Value { return Value{typ: TypeString, str: slices.Clip(b)} }
 
 // Type is the type of the value.
 func (v Value) Type() Type { return v.typ }
@@ -40,7 +44,7 @@ func (v Value) Bytes() []byte { return v.str }
 // clipped is the value without spare capacity, so that nobody can grow into
 // memory that another value grows into.
 func (v Value) clipped() Value {
-	v.str = v.str[:len(v.str):len(v.str)]
+	v.str = slices.Clip(v.str)
 	return v
 }
 
