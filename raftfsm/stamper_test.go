@@ -1,0 +1,168 @@
+package raftfsm
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/clock"
+)
+
+const morning = 1_700_000_000_000 // ms
+
+func newTestStamper() (*clock.Fake, *stamper) {
+	c := &clock.Fake{}
+	c.SetWall(morning)
+	c.Advance(100 * time.Hour) // BOOTTIME is not 0
+	return c, newStamper(c)
+}
+
+func wantInstant(t *testing.T, s *stamper, want int64) {
+	t.Helper()
+	if got := s.instant(); got != want {
+		t.Fatalf("instant %d, want %d (%+d)", got, want, got-want)
+	}
+}
+
+// Property: cluster time is the largest stamp heard and BOOTTIME since.
+func TestClusterTimeGoesOnWithBoottime(t *testing.T) {
+	c, s := newTestStamper()
+	wantInstant(t, s, 0)
+	s.applied(morning)
+	wantInstant(t, s, morning)
+	c.Advance(90 * time.Millisecond)
+	wantInstant(t, s, morning+90)
+	c.SetWall(1)
+	wantInstant(t, s, morning+90)
+}
+
+// Property: it never goes back, whatever is heard, and goes forward at once.
+func TestClusterTimeNeverGoesBack(t *testing.T) {
+	c, s := newTestStamper()
+	s.applied(morning)
+	s.observe(morning)
+	last := s.instant()
+	for i, heard := range []int64{5, morning - 1000, morning + 7000, morning, morning + 6000, 0} {
+		s.applied(heard)
+		s.observe(heard)
+		c.Advance(time.Millisecond)
+		if now := s.instant(); now < last {
+			t.Fatalf("step %d: from %d back to %d", i, last, now)
+		} else {
+			last = now
+		}
+	}
+	if last < morning+7000 {
+		t.Fatalf("%d: a later stamp was not followed", last)
+	}
+}
+
+// Property: on the master the time an entry takes to be applied is not lost:
+// a thousand slow entries leave the clock where BOOTTIME says.
+func TestMasterDoesNotLoseTimeToLatency(t *testing.T) {
+	c, s := newTestStamper()
+	s.applied(s.first())
+	s.established()
+	s.leading.Store(true)
+	start := s.instant()
+	for range 1000 {
+		stamp := s.instant()
+		c.Advance(10 * time.Millisecond)
+		s.applied(stamp)
+	}
+	wantInstant(t, s, start+10_000)
+}
+
+// Property: on a replica whose oscillator is fast, stamps pull the clock back,
+// so that it does not run away.
+func TestReplicaFollowsTheMasterInTheLongRun(t *testing.T) {
+	c, s := newTestStamper()
+	s.observe(morning)
+	master := int64(morning)
+	for range 3600 { // an hour; ours runs 100 ppm fast, entries take 5 ms
+		master += 1000
+		c.Advance(time.Second + 100*time.Microsecond)
+		s.applied(master - 5)
+	}
+	if ahead := s.instant() - master; ahead > 5 || ahead < -20 {
+		t.Fatalf("%d ms ahead after an hour", ahead)
+	}
+}
+
+// Property: a backlog of old entries does not pull a trusted clock back by more
+// than a few milliseconds.
+func TestBacklogOfOldEntriesDoesNotPullTheClockBack(t *testing.T) {
+	c, s := newTestStamper()
+	s.observe(morning)
+	c.Advance(time.Hour) // cut off
+	for i := range int64(10000) {
+		s.applied(morning + i)
+		c.Advance(time.Millisecond)
+	}
+	want := int64(morning + 3_600_000 + 10_000)
+	if behind := want - s.instant(); behind > 60 || behind < 0 {
+		t.Fatalf("%d ms behind", behind)
+	}
+}
+
+// Property: a node that only replayed old entries takes the wall clock when it
+// becomes master, unless that is behind the state.
+func TestUntrustedClockTakesTheWallClock(t *testing.T) {
+	c, s := newTestStamper()
+	for i := range int64(1000) { // a day's entries in a second
+		s.applied(morning - 86_400_000 + i*86_400)
+		c.Advance(time.Millisecond)
+	}
+	if got := s.first(); got != morning+100*3_600_000+1000 {
+		t.Fatalf("stamp %d", got)
+	}
+	c.SetWall(5)
+	if got := s.first(); got < morning-86_400 {
+		t.Fatalf("stamp %d: below the state", got)
+	}
+}
+
+// Property: P4. A node that follows a live master takes over its clock, however
+// wrong its own wall clock is.
+func TestTrustedClockIgnoresTheWallClock(t *testing.T) {
+	for name, hear := range map[string]func(c *clock.Fake, s *stamper){
+		"observed": func(_ *clock.Fake, s *stamper) { s.observe(morning) },
+		"live entries": func(c *clock.Fake, s *stamper) {
+			for i := range int64(70) {
+				s.applied(morning - 7000 + i*100)
+				c.Advance(100 * time.Millisecond)
+			}
+		},
+	} {
+		c, s := newTestStamper()
+		hear(c, s)
+		c.Advance(time.Minute)
+		c.SetWall(morning + 86_400_000)
+		if off := s.first() - morning - 60_000; off < 0 || off > 10 {
+			t.Errorf("%s: the stamp is %d ms off", name, off)
+		}
+	}
+}
+
+// Property: instants given out to many goroutines at once never go back for any.
+func TestInstantsAreMonotoneForEveryGoroutine(t *testing.T) {
+	c, s := newTestStamper()
+	s.observe(morning)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			last := int64(0)
+			for range 5000 {
+				now := s.instant()
+				if now < last {
+					t.Errorf("from %d back to %d", last, now)
+					return
+				}
+				last = now
+				s.applied(now - 3)
+				c.Advance(200 * time.Microsecond)
+			}
+		})
+	}
+	wg.Wait()
+}
