@@ -152,6 +152,14 @@ func (c *client) outputLimit() OutputLimit {
 	return t.NormalOutput
 }
 
+// pendingMax is how many bytes may wait for this client before its commands do.
+func (c *client) pendingMax() int64 {
+	if !c.sess.authorized {
+		return pendingAlways
+	}
+	return pendingMax
+}
+
 // isPubSub tells whether the client counts as one of class pubsub. It is safe
 // for concurrent use.
 func (c *client) isPubSub() bool { return c.card.subs[0].Load()+c.card.subs[1].Load() > 0 }

@@ -1,6 +1,7 @@
 package respserver
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
@@ -87,7 +88,7 @@ type Tuning struct {
 	KeepAlive time.Duration
 	// Protected refuses peers beyond this machine while there is no password.
 	Protected bool
-	// Requests bounds what a client may send; see resp.Limits.
+	// Requests bounds what a client may send; what is 0 is as in resp.DefaultLimits.
 	Requests resp.Limits
 	// NormalOutput and PubSubOutput bound what may wait for a slow reader.
 	NormalOutput, PubSubOutput OutputLimit
@@ -135,6 +136,10 @@ func (t Tuning) withDefaults() Tuning {
 	if t.MaxClients == 0 {
 		t.MaxClients = defaultMaxClients
 	}
+	redis := resp.DefaultLimits()
+	t.Requests.MaxBulk = cmp.Or(t.Requests.MaxBulk, redis.MaxBulk)
+	t.Requests.MaxArgs = cmp.Or(t.Requests.MaxArgs, redis.MaxArgs)
+	t.Requests.MaxQuery = cmp.Or(t.Requests.MaxQuery, redis.MaxQuery)
 	return t
 }
 

@@ -18,8 +18,8 @@ import (
 // "name:value".
 type infoSection struct {
 	name  string // as it is asked for
-	title string
-	extra bool // not part of what INFO shows without arguments
+	title string // empty if write writes the heading too
+	extra bool   // not part of what INFO shows without arguments
 	write func(r *report)
 }
 
@@ -75,7 +75,7 @@ func sentinelSections() []infoSection {
 		{name: "clients", title: "Clients", write: (*report).clients},
 		{name: "cpu", title: "CPU", write: (*report).cpu},
 		{name: "stats", title: "Stats", write: (*report).stats},
-		{name: "sentinel", title: "Sentinel", write: func(r *report) { r.pairs(r.node().Sentinel) }},
+		{name: "sentinel", write: (*report).sentinel},
 	}
 }
 
@@ -112,13 +112,21 @@ func info(conn command.Conn, args [][]byte) resp.Value {
 		if r.text.Len() > 0 {
 			r.text.WriteString("\r\n")
 		}
-		r.text.WriteString("# " + s.title + "\r\n")
+		if s.title != "" {
+			r.text.WriteString("# " + s.title + "\r\n")
+		}
 		s.write(&r)
 	}
 	if c.srv.cfg.Sentinel {
 		return resp.BulkString(r.text.String())
 	}
 	return resp.Verbatim(r.text.String())
+}
+
+func (r *report) sentinel() {
+	if write := r.node().Sentinel; write != nil {
+		r.text.WriteString(write())
+	}
 }
 
 func (r *report) server() {
@@ -159,7 +167,7 @@ func (r *report) server() {
 	r.line("executable", executable)
 	r.line("config_file", id.ConfigFile)
 	r.line("io_threads_active", 0)
-	r.pairs(r.node().Server)
+	r.pairs(r.node().More)
 }
 
 // osName is the system, its release and the machine, as uname tells them.

@@ -2,6 +2,7 @@ package respserver
 
 import (
 	"errors"
+	"net"
 	"runtime/debug"
 	"time"
 
@@ -31,6 +32,9 @@ func (s *source) Read(p []byte) (int, error) {
 // serve is the life of a connection.
 func (c *client) serve() {
 	defer c.finish()
+	if tcp, ok := c.conn.(*net.TCPConn); ok {
+		keepAlive(tcp, c.srv.tuning().KeepAlive)
+	}
 	for {
 		cmds, err := c.rd.ReadPipeline()
 		if !c.life.begin(c.srv.gate.tick.Load()) {
@@ -61,8 +65,8 @@ func (c *client) finish() {
 
 // failed answers a broken protocol; other errors of the connection end it silently.
 func (c *client) failed(err error) {
-	var broken resp.Error
-	if !errors.As(err, &broken) {
+	broken, ok := errors.AsType[resp.Error](err)
+	if !ok {
 		if errors.Is(err, resp.ErrQueryLimit) {
 			c.srv.cfg.Log.Warn("closing a client that exceeded client-query-buffer-limit", "client", c.id)
 		}
@@ -99,7 +103,7 @@ func (c *client) carryOut(cmds []resp.Command) error {
 }
 
 func (c *client) flush() error {
-	err := c.out.flush(c.outputLimit())
+	err := c.out.flush(c.outputLimit(), c.pendingMax())
 	if errors.Is(err, errOutputLimit) {
 		c.srv.counters.tooSlow.Add(1)
 		c.srv.cfg.Log.Warn("closing a client: its output buffer limit is exceeded", "client", c.id)

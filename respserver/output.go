@@ -85,13 +85,14 @@ func (o *output) tryWrite(fd uintptr) bool {
 	}
 }
 
-// flush sends what was gathered. limit is the class of the client.
-func (o *output) flush(limit OutputLimit) error {
+// flush sends what was gathered. limit is that of the client's class; most is
+// how much may be pending before flush waits.
+func (o *output) flush(limit OutputLimit, most int64) error {
 	if len(o.buf) == 0 {
 		return nil
 	}
 	if o.writing.Load() {
-		return o.enqueue(limit)
+		return o.enqueue(limit, most)
 	}
 	if err := o.sendNow(); err != nil {
 		return err
@@ -99,7 +100,7 @@ func (o *output) flush(limit OutputLimit) error {
 	o.gate.sent.Add(int64(o.wrote))
 	if o.wrote < len(o.buf) {
 		o.buf = o.buf[o.wrote:]
-		return o.enqueue(limit)
+		return o.enqueue(limit, most)
 	}
 	o.reuse()
 	return nil
@@ -132,7 +133,7 @@ func (o *output) reuse() {
 
 // enqueue hands the buffer to the writing goroutine and waits while too much is
 // pending.
-func (o *output) enqueue(limit OutputLimit) error {
+func (o *output) enqueue(limit OutputLimit, most int64) error {
 	n := int64(len(o.buf))
 	o.mu.Lock()
 	if err := o.mu.err; err != nil {
@@ -155,7 +156,7 @@ func (o *output) enqueue(limit OutputLimit) error {
 	if limit.Hard > 0 && waiting > limit.Hard {
 		return errOutputLimit
 	}
-	for waiting > pendingMax || (total > o.gate.budget && waiting > pendingAlways) {
+	for waiting > most || (total > o.gate.budget && waiting > pendingAlways) {
 		<-o.room
 		if err := o.err(); err != nil {
 			return err

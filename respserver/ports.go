@@ -107,11 +107,12 @@ type InfoSource interface {
 
 // Info is the part of INFO that does not come from the server itself.
 type Info struct {
-	Store    store.Stats
-	Expired  int64  // keys removed since their deadline had come, since the start
-	Server   []Pair // further lines of "# Server", such as settings that differ from the cluster's
-	Raft     []Pair // the lines of "# Raft"
-	Sentinel []Pair // the lines of "# Sentinel", on that port
+	Store   store.Stats
+	Expired int64  // keys removed since their deadline had come, since the start
+	Raft    []Pair // the lines of "# Raft"
+	More    []Pair // further lines of "# Server", such as settings that differ from the cluster's
+	// Sentinel writes the section "# Sentinel", heading included, on that port.
+	Sentinel func() string
 }
 
 // ShutdownMode is what SHUTDOWN asked for.

@@ -218,7 +218,15 @@ func (c *client) confirm() bool {
 	c.life.waits.Store(c.srv.gate.tick.Load())
 	err := c.srv.cfg.Confirm.Confirm(c.life.ctx)
 	c.life.waits.Store(0)
-	return err == nil
+	return err == nil || c.gaveUp()
+}
+
+// gaveUp ends a connection that waited too long. It returns false.
+func (c *client) gaveUp() bool {
+	if c.life.ctx.Err() != nil {
+		c.sess.ending = true
+	}
+	return false
 }
 
 // refuseReads answers reads that this node has no right to answer.
@@ -256,7 +264,7 @@ func (c *client) expire(victims []store.Victim) bool {
 	c.life.waits.Store(c.srv.gate.tick.Load())
 	err := c.srv.cfg.Data.Expire(c.life.ctx, victims)
 	c.life.waits.Store(0)
-	return err == nil
+	return err == nil || c.gaveUp()
 }
 
 // readSteps runs steps[from:to]; it is called under the store's shared lock,

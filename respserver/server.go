@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,8 @@ type Server struct {
 		sync.Mutex
 		clients map[int64]*client
 		nextID  int64
-		serving int // calls of Serve
+		serving int             // calls of Serve
+		jobs    context.Context // of what lives as long as somebody serves
 		stop    context.CancelFunc
 	}
 	running sync.WaitGroup // connections, and the jobs they started
@@ -65,7 +67,7 @@ func (s *Server) tuning() *Tuning { return s.tune.Load() }
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.enter()
+	s.enter(ctx)
 	defer s.leave()
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() }) // makes Accept return
 	defer stop()
@@ -79,16 +81,16 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 }
 
 // enter counts a call of Serve; the first starts the housekeeping.
-func (s *Server) enter() {
+func (s *Server) enter(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.serving++
 	if s.mu.serving > 1 {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s.mu.stop = cancel
-	s.running.Go(func() { s.housekeep(ctx) })
+	s.mu.jobs, s.mu.stop = context.WithCancel(context.WithoutCancel(ctx))
+	jobs := s.mu.jobs
+	s.running.Go(func() { s.housekeep(jobs) })
 }
 
 // leave ends the connections with the last call of Serve and waits for them.
@@ -166,9 +168,6 @@ func (s *Server) admit(ctx context.Context, conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		keepAlive(tcp, t.KeepAlive)
-	}
 	c := s.newClient(ctx, conn)
 	s.running.Go(c.serve)
 }
@@ -226,14 +225,16 @@ func (s *Server) connected() int {
 }
 
 // clients are the present clients, in no order.
-func (s *Server) clients() []*client {
+func (s *Server) clients() []*client { return s.appendClients(nil) }
+
+func (s *Server) appendClients(dst []*client) []*client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*client, 0, len(s.mu.clients))
+	dst = slices.Grow(dst, len(s.mu.clients))
 	for _, c := range s.mu.clients {
-		all = append(all, c)
+		dst = append(dst, c)
 	}
-	return all
+	return dst
 }
 
 func (s *Server) each(fn func(*client)) {
@@ -253,6 +254,7 @@ func (s *Server) CloseClients() {
 func (s *Server) housekeep(ctx context.Context) {
 	t := time.NewTicker(tickPeriod)
 	defer t.Stop()
+	var all []*client
 	for {
 		select {
 		case <-ctx.Done():
@@ -262,9 +264,11 @@ func (s *Server) housekeep(ctx context.Context) {
 		tick := s.gate.tick.Add(1)
 		tuning := s.tuning()
 		s.counters.sample(tick, s.gate.sent.Load())
-		for _, c := range s.clients() {
+		all = s.appendClients(all[:0])
+		for _, c := range all {
 			s.look(c, tick, tuning)
 		}
+		clear(all)
 	}
 }
 
@@ -311,6 +315,7 @@ type Stats struct {
 	Hits, Misses               int64
 	Pending                    int64 // bytes waiting for slow readers
 	Errors                     int64 // error replies
+	MaxClients                 int
 	TooSlow                    int64 // connections closed for not reading
 	Panics                     int64
 }
@@ -318,7 +323,8 @@ type Stats struct {
 // Stats returns the present figures.
 func (s *Server) Stats() Stats {
 	st := Stats{
-		Received: s.counters.received.Load(), Refused: s.counters.refused.Load(),
+		MaxClients: s.tuning().MaxClients,
+		Received:   s.counters.received.Load(), Refused: s.counters.refused.Load(),
 		Commands: s.counters.commands.Load(),
 		NetIn:    s.counters.netIn.Load(), NetOut: s.gate.sent.Load(),
 		Hits: s.counters.hits.Load(), Misses: s.counters.misses.Load(),

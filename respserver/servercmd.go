@@ -1,7 +1,6 @@
 package respserver
 
 import (
-	"context"
 	"errors"
 	"strconv"
 	"strings"
@@ -60,16 +59,17 @@ func bgSave(conn command.Conn, args [][]byte) resp.Value {
 	case s.cfg.Persist.Status().Running || !s.saving.CompareAndSwap(false, true):
 		return resp.Err(errSaving)
 	}
+	s.mu.Lock()
+	jobs := s.mu.jobs
+	s.mu.Unlock()
 	s.running.Go(func() {
 		defer s.saving.Store(false)
-		if err := s.save(); err != nil {
+		if err := s.cfg.Persist.Save(jobs); err != nil {
 			s.cfg.Log.Error("cannot make a snapshot", "error", err)
 		}
 	})
 	return resp.Simple("Background saving started")
 }
-
-func (s *Server) save() error { return s.cfg.Persist.Save(context.Background()) }
 
 func save(conn command.Conn, _ [][]byte) resp.Value {
 	c := conn.(*client)
@@ -77,7 +77,7 @@ func save(conn command.Conn, _ [][]byte) resp.Value {
 		return resp.Err(errSaving)
 	}
 	defer c.srv.saving.Store(false)
-	if err := c.srv.save(); err != nil {
+	if err := c.srv.cfg.Persist.Save(c.life.ctx); err != nil {
 		c.srv.cfg.Log.Error("cannot make a snapshot", "error", err)
 		return resp.Err(errSaveFailed)
 	}
@@ -119,8 +119,7 @@ func shutdown(conn command.Conn, args [][]byte) resp.Value {
 		return resp.Err(errShutdown)
 	}
 	if err := c.srv.cfg.Shutdown(mode); err != nil {
-		var known resp.Error
-		if errors.As(err, &known) {
+		if known, ok := errors.AsType[resp.Error](err); ok {
 			return resp.Err(known)
 		}
 		c.srv.cfg.Log.Error("cannot shut down", "error", err)
