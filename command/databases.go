@@ -1,6 +1,8 @@
 package command
 
 import (
+	"cmp"
+
 	"github.com/holdfast/holdfast/resp"
 	"github.com/holdfast/holdfast/store"
 )
@@ -54,17 +56,14 @@ type swapOp struct{ a, b int64 }
 
 func parseSwap(args [][]byte) (swapOp, error) {
 	a, err := parseDB(args[1])
-	if err == resp.ErrNotInteger { //nolint:errorlint // parseDB returns it as it is
+	if err != nil && err != error(resp.ErrDBIndex) {
 		return swapOp{}, resp.ErrFirstDB
 	}
 	b, err2 := parseDB(args[2])
-	if err2 == resp.ErrNotInteger { //nolint:errorlint // parseDB returns it as it is
+	if err2 != nil && err2 != error(resp.ErrDBIndex) {
 		return swapOp{}, resp.ErrSecondDB
 	}
-	if err == nil {
-		err = err2
-	}
-	return swapOp{a: a, b: b}, err
+	return swapOp{a: a, b: b}, cmp.Or(err, err2)
 }
 
 func swap(tx *store.Tx, op swapOp) resp.Value {

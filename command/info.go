@@ -34,10 +34,6 @@ func (s *Spec) info() resp.Value {
 	for i := range s.Keys {
 		keys[i] = s.Keys[i].info()
 	}
-	subs := make([]resp.Value, len(s.Sub))
-	for i, sub := range s.Sub {
-		subs[i] = sub.info()
-	}
 	categories := s.AllCategories().Names()
 	for i := range categories {
 		categories[i] = "@" + categories[i]
@@ -53,8 +49,21 @@ func (s *Spec) info() resp.Value {
 		simpleSet(categories),
 		bulkSet(s.Tips),
 		resp.Set(keys...),
-		resp.Array(subs...),
+		s.subInfo(),
 	)
+}
+
+// subInfo is the subcommands as COMMAND INFO describes them: an array, or if
+// there are none an empty set, as Redis has it.
+func (s *Spec) subInfo() resp.Value {
+	if len(s.Sub) == 0 {
+		return resp.Set()
+	}
+	subs := make([]resp.Value, len(s.Sub))
+	for i, sub := range s.Sub {
+		subs[i] = sub.info()
+	}
+	return resp.Array(subs...)
 }
 
 // info is one key specification as COMMAND INFO describes it.

@@ -107,10 +107,12 @@ func parseCopy(args [][]byte) (copyOp, error) {
 // parseDB reads the number of a database, which may be too high.
 func parseDB(text []byte) (int64, error) {
 	n, ok := parseInt(text)
-	if !ok || n > math.MaxInt32 || n < math.MinInt32 {
+	switch {
+	case !ok:
 		return 0, resp.ErrNotInteger
-	}
-	if n < 0 {
+	case n > math.MaxInt32 || n < math.MinInt32:
+		return 0, resp.ErrIntRange
+	case n < 0:
 		return 0, resp.ErrDBIndex
 	}
 	return n, nil

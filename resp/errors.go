@@ -54,6 +54,7 @@ const (
 	ErrDecrOverflow = Error("ERR decrement would overflow")
 	ErrFirstDB      = Error("ERR invalid first DB index")
 	ErrSecondDB     = Error("ERR invalid second DB index")
+	ErrIntRange     = Error("ERR value is out of range, value must between -2147483648 and 2147483647")
 	ErrNXConflict   = Error("ERR NX and XX, GT or LT options at the same time are not compatible")
 	ErrGTConflict   = Error("ERR GT and LT options at the same time are not compatible")
 	ErrNoLFU        = Error("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.")
