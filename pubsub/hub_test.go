@@ -119,7 +119,7 @@ func TestOverflowClosesOnlyTheSlowOne(t *testing.T) {
 		check(t, "its subscriptions", slow.Count(), 0)
 		check(t, "subscribing it again", slow.Subscribe("d"), 0)
 		check(t, "subscribers left", hub.NumSub("c"), 1)
-		for range slow.Ready() { //nolint:revive // ends because Ready is closed
+		for range slow.Ready() { // ends only because Ready is closed
 		}
 	}
 }

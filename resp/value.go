@@ -148,11 +148,12 @@ func (v Value) Append(dst []byte, proto int) []byte {
 		return redcon.AppendInt(dst, v.num)
 	case KindBulk:
 		return redcon.AppendBulk(dst, v.str)
+	default:
+		if proto >= 3 {
+			return v.append3(dst)
+		}
+		return v.append2(dst)
 	}
-	if proto >= 3 {
-		return v.append3(dst)
-	}
-	return v.append2(dst)
 }
 
 // append2 encodes the kinds that RESP2 has to imitate.
@@ -194,7 +195,13 @@ func (v Value) append3(dst []byte) []byte {
 		dst = append(dst, "\r\ntxt:"...)
 		dst = append(dst, v.str...)
 		return append(dst, '\r', '\n')
+	default:
+		return v.appendAggregate3(dst)
 	}
+}
+
+// appendAggregate3 encodes what has elements.
+func (v Value) appendAggregate3(dst []byte) []byte {
 	mark, n := byte('*'), len(v.list)
 	switch v.kind {
 	case KindMap:
@@ -203,6 +210,7 @@ func (v Value) append3(dst []byte) []byte {
 		mark = '~'
 	case KindPush:
 		mark = '>'
+	default: // an array
 	}
 	dst = append(dst, mark)
 	dst = strconv.AppendInt(dst, int64(n), 10)
