@@ -36,7 +36,7 @@ func TestReplicaOfTheLogHasTheSameDigest(t *testing.T) {
 	r := newMaster(t)
 	r.loop.Keep()
 	r.submit(set("a", "1"), req(raftfsm.SpecRandom, "b"), req(raftfsm.SpecRandom, "c"), req(raftfsm.SpecBoom, "a"))
-	r.submit(exec(nil, incr("a"), get("a"), req(raftfsm.SpecBoom, "d"), incr("a")))
+	r.submit(transaction(nil, incr("a"), get("a"), req(raftfsm.SpecBoom, "d"), incr("a")))
 	if err := r.prop.PutMember(t.Context(), store.Member{ID: "n1", DataPort: 6379}); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestPanicIsContained(t *testing.T) {
 	internal := "-ERR internal error\r\n"
 	wantEndings(t, r.submit(set("k", "before"), req(raftfsm.SpecBoom, "k"), get("k"), req(raftfsm.SpecBad, "k"), incr("n")),
 		ok, internal, "$6\r\nbefore\r\n", internal, ":1\r\n")
-	wantEndings(t, r.submit(exec(nil, set("k", "in exec"), req(raftfsm.SpecBoom, "k"), get("k"))),
+	wantEndings(t, r.submit(transaction(nil, set("k", "in exec"), req(raftfsm.SpecBoom, "k"), get("k"))),
 		"*3\r\n"+ok+internal+"$7\r\nin exec\r\n")
 	if got := r.fsm.Stats().Panics; got != 3 {
 		t.Fatalf("%d panics counted, want 3", got)
@@ -98,18 +98,18 @@ func TestExecComparesWatchedVersions(t *testing.T) {
 	aborted := "*-1\r\n"
 
 	w := watch("absent")
-	wantEndings(t, r.submit(exec(w, set("k", "1"))), "*1\r\n"+ok)
+	wantEndings(t, r.submit(transaction(w, set("k", "1"))), "*1\r\n"+ok)
 	w = watch("k")
-	wantEndings(t, r.submit(exec(w, incr("k"))), "*1\r\n:2\r\n")
-	wantEndings(t, r.submit(exec(w, incr("k"))), aborted)
+	wantEndings(t, r.submit(transaction(w, incr("k"))), "*1\r\n:2\r\n")
+	wantEndings(t, r.submit(transaction(w, incr("k"))), aborted)
 	w = watch("absent")
 	r.submit(set("absent", "x"))
-	wantEndings(t, r.submit(exec(w, incr("k"))), aborted)
+	wantEndings(t, r.submit(transaction(w, incr("k"))), aborted)
 
 	r.submit(setUntil("due", r.fsm.Instant()+1000))
 	w = watch("due")
 	r.clock.Advance(time.Second)
-	wantEndings(t, r.submit(exec(w, incr("k"))), aborted)
+	wantEndings(t, r.submit(transaction(w, incr("k"))), aborted)
 	if r.value("k") != "2" {
 		t.Fatalf("k is %s", r.value("k"))
 	}
@@ -119,7 +119,7 @@ func TestExecComparesWatchedVersions(t *testing.T) {
 // not in the log; their places are left for it.
 func TestExecLeavesPlacesForLocalCommands(t *testing.T) {
 	r := newMaster(t)
-	b := r.submit(exec(nil, req(raftfsm.SpecPing), set("k", "1"), req(raftfsm.SpecPing), get("k")))
+	b := r.submit(transaction(nil, req(raftfsm.SpecPing), set("k", "1"), req(raftfsm.SpecPing), get("k")))
 	elems := b.Requests[0].Reply.Elems()
 	if len(elems) != 4 || text(elems[0]) != "" || text(elems[1]) != ok || text(elems[2]) != "" || text(elems[3]) != "$1\r\n1\r\n" {
 		t.Fatalf("got %q", text(b.Requests[0].Reply))
@@ -201,7 +201,7 @@ func TestUnknownDatabaseIsAnError(t *testing.T) {
 // Property: nothing in the store aliases the entry: raft's memory can be freed.
 func TestStateDoesNotAliasTheEntry(t *testing.T) {
 	r := newFSM(t)
-	data := raftfsm.Entry(1000, 1, set("key", "value"), exec(nil, set("other", "thing")))
+	data := raftfsm.Entry(1000, 1, set("key", "value"), transaction(nil, set("other", "thing")))
 	r.apply(1, data)
 	for i := range data {
 		data[i] = 'x'

@@ -150,7 +150,7 @@ func setUntil(key string, deadline int64) command.Request {
 	return req(raftfsm.SpecSet, key, "v", "PXAT", fmt.Sprint(deadline))
 }
 
-func exec(watch []command.Watched, queue ...command.Request) command.Request {
+func transaction(watch []command.Watched, queue ...command.Request) command.Request {
 	x := &command.Exec{Watch: watch}
 	for _, q := range queue {
 		x.Queue = append(x.Queue, command.Queued{Spec: q.Spec, DB: q.DB, Args: q.Args})

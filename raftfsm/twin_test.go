@@ -52,7 +52,7 @@ func story(rnd *rand.Rand, chapters int) []chapter {
 				return r
 			}
 			if rnd.IntN(6) == 0 {
-				x := exec([]command.Watched{{DB: 0, Key: []byte(key()), Version: uint64(rnd.IntN(40))}}, one(), one(), one())
+				x := transaction([]command.Watched{{DB: 0, Key: []byte(key()), Version: uint64(rnd.IntN(40))}}, one(), one(), one())
 				if rnd.IntN(2) == 0 {
 					x.Exec.Watch = nil
 				}
