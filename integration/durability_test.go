@@ -77,7 +77,7 @@ func exchange(list []call, marker string) (arrival, reply float64, ok bool) {
 		case socket == "" && k.name == "read" && strings.HasPrefix(k.target, "socket:") &&
 			strings.Contains(k.rest, "SET") && strings.Contains(k.rest, marker):
 			socket, arrival = k.fd, k.end
-		case socket != "" && k.name == "write" && k.fd == socket && strings.Contains(k.rest, `"+OK\r\n`):
+		case socket != "" && strings.HasPrefix(k.name, "write") && k.fd == socket && strings.Contains(k.rest, `"+OK\r\n`):
 			return arrival, k.start, true
 		}
 	}

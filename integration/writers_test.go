@@ -164,3 +164,31 @@ func (ws *writers) failures() map[string]int {
 	}
 	return sum
 }
+
+// Gaps are measured from the instant of the fault, between any two successes, and
+// to the present when no success followed.
+func TestLongestGap(t *testing.T) {
+	ms := func(list ...int) (out []time.Duration) {
+		for _, n := range list {
+			out = append(out, time.Duration(n)*time.Millisecond)
+		}
+		return out
+	}
+	for _, k := range []struct {
+		acks []time.Duration
+		want time.Duration
+	}{
+		{ms(10, 90, 110, 400, 410), 290 * time.Millisecond},
+		{ms(10, 300, 310), 200 * time.Millisecond},
+		{ms(150, 900), 750 * time.Millisecond},
+	} {
+		if got := longestGap(k.acks, 100*time.Millisecond); got != k.want {
+			t.Errorf("gap in %v is %v, want %v", k.acks, got, k.want)
+		}
+	}
+	for _, acks := range [][]time.Duration{nil, ms(50)} {
+		if got := longestGap(acks, 100*time.Millisecond); got < time.Second {
+			t.Errorf("without a success afterwards the gap is %v, want until now", got)
+		}
+	}
+}
