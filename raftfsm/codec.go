@@ -2,14 +2,10 @@ package raftfsm
 
 import (
 	"encoding/binary"
-	"errors"
 	"math/bits"
 
 	"github.com/holdfast/holdfast/store"
 )
-
-// errMalformed says that bytes are not what this release writes.
-var errMalformed = errors.New("raftfsm: malformed encoding")
 
 // uvarintLen is the number of bytes binary.AppendUvarint uses for n.
 func uvarintLen(n uint64) int { return (bits.Len64(n|1) + 6) / 7 }

@@ -86,8 +86,7 @@ func applyRandom(tx *store.Tx, args [][]byte) resp.Value {
 
 func applyBoom(tx *store.Tx, args [][]byte) resp.Value {
 	applySet(tx, [][]byte{nil, args[1], []byte("half-way")})
-	var none []byte
-	return resp.Int(int64(none[len(args)]))
+	return resp.Int(int64(args[len(args)][0]))
 }
 
 func readGet(r *store.Reader, args [][]byte) resp.Value {
@@ -99,9 +98,8 @@ func readGet(r *store.Reader, args [][]byte) resp.Value {
 
 func readLen(r *store.Reader, _ [][]byte) resp.Value { return resp.Int(int64(r.Len())) }
 
-func readBoom(*store.Reader, [][]byte) resp.Value {
-	var none []byte
-	return resp.Int(int64(none[3]))
+func readBoom(_ *store.Reader, args [][]byte) resp.Value {
+	return resp.Int(int64(args[len(args)][0]))
 }
 
 // Entry encodes one entry of plain requests, as a Proposer of another process

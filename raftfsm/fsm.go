@@ -174,6 +174,7 @@ func (f *FSM) step(x *unit, seed uint64, u *Update) resp.Value {
 		u.Establishing, u.SystemChanged = true, true
 	case unitMember, unitSettings:
 		u.SystemChanged = true
+	case unitCommand, unitExec, unitTick:
 	}
 	reply, events := f.applier.applyUnit(x, f.stamp, seed)
 	f.events = append(f.events, events...)

@@ -327,6 +327,7 @@ func TestEndingsAreTrueUnderRaces(t *testing.T) {
 							replied[w]++
 						case command.InDoubt:
 							unsure[w]++
+						default:
 						}
 					}
 				}

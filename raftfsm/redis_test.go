@@ -25,7 +25,7 @@ func startRedis(t *testing.T, dir string) func(words ...string) string {
 		t.Skip("no redis-server here")
 	}
 	socket := filepath.Join(dir, "s")
-	cmd := exec.Command(path, "--port", "0", "--unixsocket", socket, "--dir", dir, "--save", "", //nolint:gosec // the path of redis-server
+	cmd := exec.Command(path, "--port", "0", "--unixsocket", socket, "--dir", dir, "--save", "",
 		"--appendonly", "yes", "--appendfilename", "export.aof")
 	var out bytes.Buffer
 	cmd.Stdout = &out
@@ -93,9 +93,18 @@ func TestRealRedisLoadsAnExport(t *testing.T) {
 	}
 	ask := startRedis(t, dir)
 	for _, c := range []struct{ ask, want string }{
-		{"DBSIZE", "5"}, {"GET k", "v"}, {"GET n", "2"}, {"GET " + binary, binary}, {"GET ", ""}, {"EXISTS ", "1"},
-		{"STRLEN big", fmt.Sprint(3 << 20)}, {"PTTL k", "-1"},
-		{"SELECT 15", "OK"}, {"DBSIZE", "1"}, {"GET until", "v"}, {"PEXPIRETIME until", fmt.Sprint(deadline)},
+		{"DBSIZE", "5"},
+		{"GET k", "v"},
+		{"GET n", "2"},
+		{"GET " + binary, binary},
+		{"GET ", ""},
+		{"EXISTS ", "1"},
+		{"STRLEN big", fmt.Sprint(3 << 20)},
+		{"PTTL k", "-1"},
+		{"SELECT 15", "OK"},
+		{"DBSIZE", "1"},
+		{"GET until", "v"},
+		{"PEXPIRETIME until", fmt.Sprint(deadline)},
 	} {
 		if got := ask(strings.SplitN(c.ask, " ", 2)...); got != c.want {
 			t.Errorf("%q: got %q, want %q", c.ask, got, c.want)

@@ -66,20 +66,20 @@ func (r *rig) heard(index uint64) []raftfsm.Update {
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // newFSM returns a state machine over an empty store, on a clock moved by hand.
-func newFSM(t testing.TB) *rig {
-	t.Helper()
+func newFSM(tb testing.TB) *rig {
+	tb.Helper()
 	c := &clock.Fake{}
 	c.SetWall(wall)
 	c.Advance(time.Hour)
-	r := newFSMOn(t, c)
+	r := newFSMOn(tb, c)
 	r.clock = c
 	return r
 }
 
 // newFSMOn returns a state machine on the given clock.
-func newFSMOn(t testing.TB, c clock.Clock) *rig {
-	t.Helper()
-	r := &rig{t: t, store: store.New(16), sink: &sink{}}
+func newFSMOn(tb testing.TB, c clock.Clock) *rig {
+	tb.Helper()
+	r := &rig{t: tb, store: store.New(16), sink: &sink{}}
 	r.fsm = raftfsm.New(raftfsm.Config{
 		Store: r.store, Lookup: raftfsm.Lookup, Clock: c, Log: quiet(), Sink: r.sink,
 		Fatal: func(err error) { r.fatal = err },
@@ -88,9 +88,9 @@ func newFSMOn(t testing.TB, c clock.Clock) *rig {
 }
 
 // newRig returns a running Proposer that is not established yet.
-func newRig(t testing.TB, change ...func(*raftfsm.ProposerConfig)) *rig {
-	t.Helper()
-	r := newFSM(t)
+func newRig(tb testing.TB, change ...func(*raftfsm.ProposerConfig)) *rig {
+	tb.Helper()
+	r := newFSM(tb)
 	r.run(change...)
 	return r
 }
@@ -120,9 +120,9 @@ func (r *rig) run(change ...func(*raftfsm.ProposerConfig)) {
 }
 
 // newMaster returns a rig that is established in term 1.
-func newMaster(t testing.TB, change ...func(*raftfsm.ProposerConfig)) *rig {
-	t.Helper()
-	r := newRig(t, change...)
+func newMaster(tb testing.TB, change ...func(*raftfsm.ProposerConfig)) *rig {
+	tb.Helper()
+	r := newRig(tb, change...)
 	r.establish(1)
 	return r
 }
@@ -173,12 +173,12 @@ func (r *rig) submit(reqs ...command.Request) *command.Batch {
 	return b
 }
 
-func waitDone(t testing.TB, b *command.Batch) {
-	t.Helper()
+func waitDone(tb testing.TB, b *command.Batch) {
+	tb.Helper()
 	select {
 	case <-b.Done():
 	case <-time.After(20 * time.Second):
-		t.Fatal("a batch never ended")
+		tb.Fatal("a batch never ended")
 	}
 }
 
@@ -203,11 +203,11 @@ func endings(b *command.Batch) []string {
 	return out
 }
 
-func wantEndings(t testing.TB, b *command.Batch, want ...string) {
-	t.Helper()
+func wantEndings(tb testing.TB, b *command.Batch, want ...string) {
+	tb.Helper()
 	got := endings(b)
 	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
-		t.Fatalf("got  %q\nwant %q", got, want)
+		tb.Fatalf("got  %q\nwant %q", got, want)
 	}
 }
 
@@ -234,13 +234,31 @@ func (r *rig) apply(index uint64, data []byte) any {
 	return r.fsm.Apply(&raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: data})
 }
 
-// snapshot is the stream of the present state.
-func (r *rig) snapshot() []byte {
+// alone runs fn as raft would run it, not beside Apply.
+func (r *rig) alone(fn func()) {
+	if r.loop != nil {
+		r.loop.Do(fn)
+		return
+	}
+	fn()
+}
+
+// freeze is a snapshot of the present state, to be persisted and released.
+func (r *rig) freeze() raft.FSMSnapshot {
 	r.t.Helper()
-	snap, err := r.fsm.Snapshot()
+	var snap raft.FSMSnapshot
+	var err error
+	r.alone(func() { snap, err = r.fsm.Snapshot() })
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	return snap
+}
+
+// snapshot is the stream of the present state.
+func (r *rig) snapshot() []byte {
+	r.t.Helper()
+	snap := r.freeze()
 	defer snap.Release()
 	var buf memorySink
 	if err := snap.Persist(&buf); err != nil {
@@ -249,8 +267,9 @@ func (r *rig) snapshot() []byte {
 	return buf.Bytes()
 }
 
-func (r *rig) restore(stream []byte) error {
-	return r.fsm.Restore(io.NopCloser(bytes.NewReader(stream)))
+func (r *rig) restore(stream []byte) (err error) {
+	r.alone(func() { err = r.fsm.Restore(io.NopCloser(bytes.NewReader(stream))) })
+	return err
 }
 
 // memorySink is a raft.SnapshotSink in memory.
@@ -264,8 +283,8 @@ func (m *memorySink) Cancel() error { m.cancelled = true; return nil }
 func (m *memorySink) Close() error  { m.closed = true; return nil }
 
 // eventually waits until cond holds.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
 	deadline := time.NewTimer(20 * time.Second)
 	defer deadline.Stop()
 	poll := time.NewTicker(time.Millisecond)
@@ -274,7 +293,7 @@ func eventually(t testing.TB, what string, cond func() bool) {
 		select {
 		case <-poll.C:
 		case <-deadline.C:
-			t.Fatalf("never happened: %s", what)
+			tb.Fatalf("never happened: %s", what)
 		}
 	}
 }

