@@ -3,6 +3,7 @@ package store_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/holdfast/holdfast/store"
@@ -123,6 +124,17 @@ func TestDigestOfAppendedValuesEqualsThatOfWholeOnes(t *testing.T) {
 		if straight.Digest() != pieces.Digest() {
 			t.Errorf("size %d: the digests differ", size)
 		}
+	}
+}
+
+// The order of the blocks of a value counts.
+func TestDigestMindsTheOrderOfBlocks(t *testing.T) {
+	a, b := strings.Repeat("a", 4096), strings.Repeat("b", 4096)
+	ab, ba := loaded(nil), loaded(nil)
+	command(ab, func(tx *store.Tx) { tx.Set([]byte("k"), text(a+b), 0) })
+	command(ba, func(tx *store.Tx) { tx.Set([]byte("k"), text(b+a), 0) })
+	if ab.Digest() == ba.Digest() {
+		t.Error("exchanged blocks do not show")
 	}
 }
 

@@ -27,9 +27,8 @@ func (s *Store) LoadRecord(rec Record) {
 	if e := keys.find(hash, key); e != nil {
 		keys.unlink(e)
 	}
-	v := rec.Value.clipped()
 	e := &Entry{hash: hash, key: rec.Key, state: state{
-		value: v, sum: v.sum(s.seeds.value), deadline: rec.Deadline, version: rec.Version,
+		value: rec.Value, sum: rec.Value.sum(s.seeds.value), deadline: rec.Deadline, version: rec.Version,
 	}}
 	e.touch(s.sys.Stamp)
 	keys.link(e)

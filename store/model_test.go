@@ -317,6 +317,9 @@ func (p *pair) set(tx *store.Tx, db int, key string) {
 // check compares everything that can be read.
 func (p *pair) check() {
 	p.t.Helper()
+	if err := p.store.CheckInvariants(); err != nil {
+		p.t.Fatal(err)
+	}
 	stats := p.store.Stats(p.now)
 	var bytesUsed int64
 	for db := range modelDBs {

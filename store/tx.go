@@ -66,7 +66,6 @@ func (tx *Tx) Set(key []byte, v Value, deadline int64) *Entry {
 		}
 		return nil
 	}
-	v = v.clipped()
 	st := state{value: v, sum: v.sum(tx.store.seeds.value), deadline: deadline, version: tx.version()}
 	if e == nil {
 		e = &Entry{hash: hash, key: string(key), state: st}

@@ -334,6 +334,18 @@ func TestSystemCopiesStay(t *testing.T) {
 	})
 }
 
+// Neither the stamp nor the operation counter can be set back.
+func TestChangeSystemNeverGoesBack(t *testing.T) {
+	s := store.New(1)
+	command(s, func(tx *store.Tx) {
+		tx.Begin(0)
+		tx.ChangeSystem(func(sys *store.System) { sys.Stamp, sys.Ops = 0, 0 })
+		if sys := tx.System(); sys.Stamp != 1000 || sys.Ops != 2 {
+			t.Errorf("stamp %d, operations %d, want 1000 and 2", sys.Stamp, sys.Ops)
+		}
+	})
+}
+
 // The hash seed can be given while there are no keys, and not later; versions
 // stay meaningful when it changes.
 func TestHashSeedIsSetWhileEmpty(t *testing.T) {

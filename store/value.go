@@ -24,7 +24,8 @@ func (t Type) String() string {
 }
 
 // Value is the value of a key. The bytes of a string are immutable: changing a
-// string means setting another one. The zero Value is of TypeNone.
+// string means setting another one. The zero Value is of TypeNone. Copies share
+// the bytes and are as good as the original.
 type Value struct {
 	typ Type
 	// str is a string's bytes. Only inside an Entry may its capacity exceed its
