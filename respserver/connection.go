@@ -15,7 +15,8 @@ const selectName = "select"
 // reset puts the connection into the state it has after the accept.
 func (c *client) reset() {
 	c.endTransaction()
-	c.sess = session{role: c.sess.role, ran: c.sess.ran}
+	old := c.sess
+	c.sess = session{role: old.role, ran: old.ran, ending: old.ending, lost: old.lost, failed: old.failed}
 	c.setProto(2)
 	c.selectDB(0)
 	c.sess.user = defaultUser

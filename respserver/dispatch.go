@@ -1,6 +1,8 @@
 package respserver
 
 import (
+	"strings"
+
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/resp"
 )
@@ -11,7 +13,7 @@ func (c *client) handle(args [][]byte) {
 	muted := c.mute()
 	spec, err := c.srv.table.Lookup(args)
 	if err != nil {
-		c.reject(nil, err, muted)
+		c.rejectCall(args, err, muted)
 		return
 	}
 	e := c.srv.table.entries[spec]
@@ -65,9 +67,26 @@ func (c *client) reject(e *entry, err error, muted bool) {
 	if c.tx != nil {
 		c.tx.spoil()
 	}
+	if e != nil && e.commits {
+		err = c.abortExec(err)
+	}
 	reply := resp.Err(err)
 	c.srv.errors.count(resp.Error(reply.Bytes()))
 	c.answer(reply, muted)
+}
+
+// rejectCall answers a call of no command, or with a wrong number of arguments.
+func (c *client) rejectCall(args [][]byte, err error, muted bool) {
+	if word(args[0], execName) {
+		err = c.abortExec(err)
+	}
+	c.reject(nil, err, muted)
+}
+
+// abortExec ends the transaction of an EXEC that was refused itself, and tells why.
+func (c *client) abortExec(why error) error {
+	c.endTransaction()
+	return resp.Error(errExecBecause + strings.TrimPrefix(why.Error(), "ERR "))
 }
 
 // answer gives a reply in its turn: now, or when the segment is settled.

@@ -29,6 +29,9 @@ const (
 	errCaching        = resp.Error("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
 )
 
+// errExecBecause begins the error of an EXEC that was refused itself.
+const errExecBecause = "EXECABORT Transaction discarded because of: "
+
 // Errors of our own.
 const (
 	errTooManyWatched = resp.Error("ERR too many watched keys")

@@ -308,6 +308,8 @@ func watch(conn command.Conn, args [][]byte) resp.Value {
 	return reply
 }
 
+const execName = "exec"
+
 // maxWatched bounds the memory of watched keys.
 const maxWatched = 100_000
 
@@ -347,7 +349,7 @@ func TransactionSpecs() []*command.Spec {
 	}
 	multi := spec("multi", 1, fast|command.FlagQueueless, multi)
 	multi.Since, multi.Summary = "1.2.0", "Begins a transaction: the commands that follow are kept for EXEC."
-	exec := spec("exec", 1, common|command.FlagSkipSlowlog|command.FlagQueueless, exec)
+	exec := spec(execName, 1, common|command.FlagSkipSlowlog|command.FlagQueueless, exec)
 	exec.Since, exec.Summary = "1.2.0", "Carries out the queued commands as one unit, unless a watched key has changed."
 	exec.Complexity = "Depends on commands in the transaction"
 	discard := spec("discard", 1, fast|command.FlagQueueless, discard)

@@ -37,6 +37,7 @@ type output struct {
 	wrote  int
 	failed error
 
+	direct  atomic.Bool   // the connection's own goroutine is in a write that may block
 	writing atomic.Bool   // the goroutine runs
 	pending atomic.Int64  // bytes it has not written
 	tick    atomic.Int64  // the server's tick when it last wrote a chunk
@@ -116,7 +117,10 @@ func (o *output) sendNow() error {
 		}
 		return o.failed
 	case len(o.buf) <= directWrite:
+		o.tick.Store(o.gate.tick.Load())
+		o.direct.Store(true)
 		n, err := o.conn.Write(o.buf)
+		o.direct.Store(false)
 		o.wrote = n
 		return err
 	}

@@ -283,14 +283,17 @@ func (s *Server) look(c *client, tick int64, t *Tuning) {
 	if t.Timeout > 0 && !c.isPubSub() && c.life.idleFor(tick) > ticks(t.Timeout) {
 		c.life.doom()
 	}
-	if c.out.writing.Load() && c.out.slow(tick, c.outputLimit(), ticks(s.cfg.WriteBound)) {
+	if c.out.busy() && c.out.slow(tick, c.outputLimit(), ticks(s.cfg.WriteBound)) {
 		s.cfg.Log.Info("closing a client that does not read its replies", "client", c.id)
 		s.counters.tooSlow.Add(1)
 		c.life.close()
 	}
 }
 
-// slow tells whether the writing goroutine has made no progress for bound ticks,
+// busy tells whether something waits for the client to read.
+func (o *output) busy() bool { return o.writing.Load() || o.direct.Load() }
+
+// slow tells whether writing has made no progress for bound ticks,
 // or more than the soft limit has been pending for too long.
 func (o *output) slow(tick int64, l OutputLimit, bound int64) bool {
 	if tick-o.tick.Load() > bound {

@@ -180,10 +180,15 @@ func configGet(conn command.Conn, args [][]byte) resp.Value {
 	var pairs []resp.Value
 	for _, pattern := range args[2:] {
 		for _, p := range s.cfg.Settings.Get(string(pattern)) {
-			if !seen[p.Name] {
-				seen[p.Name] = true
-				pairs = append(pairs, resp.BulkString(p.Name), resp.BulkString(p.Value))
+			name := strings.ToLower(p.Name)
+			if seen[name] {
+				continue
 			}
+			seen[name] = true
+			if strings.EqualFold(name, string(pattern)) {
+				name = string(pattern) // Redis repeats a name as it was asked for
+			}
+			pairs = append(pairs, resp.BulkString(name), resp.BulkString(p.Value))
 		}
 	}
 	return resp.Map(pairs...)
@@ -193,7 +198,7 @@ func configGet(conn command.Conn, args [][]byte) resp.Value {
 func configSet(conn command.Conn, args [][]byte) resp.Value {
 	c := conn.(*client)
 	if len(args)%2 != 0 {
-		return resp.Err(resp.Error("ERR wrong number of arguments for 'config|set' command"))
+		return resp.Err(resp.ErrSyntax)
 	}
 	pairs := make([]Pair, 0, len(args)/2-1)
 	for i := 2; i < len(args); i += 2 {

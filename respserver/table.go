@@ -15,6 +15,7 @@ type entry struct {
 	name    string // as COMMAND shows it: "get", "client|list"
 	lookups lookupKind
 	selects bool // it is SELECT, whose effect on the commands after it is known when it is queued
+	commits bool // it is EXEC: when it is refused, the transaction is over
 
 	calls, nanos, failed, rejected atomic.Int64
 }
@@ -41,7 +42,8 @@ func newTable(specs *command.Table) *table {
 		if s.Do.Route == 0 {
 			continue
 		}
-		e := &entry{spec: s, name: s.FullName(), lookups: lookupKindOf(s), selects: s.Name == selectName}
+		name := s.FullName()
+		e := &entry{spec: s, name: name, lookups: lookupKindOf(s), selects: name == selectName, commits: name == execName}
 		t.entries[s] = e
 		t.sorted = append(t.sorted, e)
 	}
