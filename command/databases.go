@@ -2,6 +2,7 @@ package command
 
 import (
 	"cmp"
+	"errors"
 
 	"github.com/holdfast/holdfast/resp"
 	"github.com/holdfast/holdfast/store"
@@ -56,11 +57,11 @@ type swapOp struct{ a, b int64 }
 
 func parseSwap(args [][]byte) (swapOp, error) {
 	a, err := parseDB(args[1])
-	if err != nil && err != error(resp.ErrDBIndex) {
+	if err != nil && !errors.Is(err, resp.ErrDBIndex) {
 		return swapOp{}, resp.ErrFirstDB
 	}
 	b, err2 := parseDB(args[2])
-	if err2 != nil && err2 != error(resp.ErrDBIndex) {
+	if err2 != nil && !errors.Is(err2, resp.ErrDBIndex) {
 		return swapOp{}, resp.ErrSecondDB
 	}
 	return swapOp{a: a, b: b}, cmp.Or(err, err2)

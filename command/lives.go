@@ -142,7 +142,7 @@ func parseExpire(command string, u unit) func(args [][]byte) (expireOp, error) {
 }
 
 func expire(tx *store.Tx, op expireOp) resp.Value {
-	deadline, err := op.until.deadline(tx.Now(), 0)
+	deadline, err := op.until.deadline(tx.Now())
 	if err != nil {
 		return resp.Err(err)
 	}

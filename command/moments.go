@@ -50,11 +50,11 @@ func parseMoment(command string, text []byte, u unit, lenient bool) (moment, err
 }
 
 // deadline is the moment as an instant, if now is when the command is applied;
-// without a moment it is none.
-func (m *moment) deadline(now, none int64) (int64, error) {
+// 0 without a moment.
+func (m *moment) deadline(now int64) (int64, error) {
 	switch {
 	case !m.given:
-		return none, nil
+		return 0, nil
 	case !m.isLife:
 		return m.milli, nil
 	case m.milli > math.MaxInt64-now:

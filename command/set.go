@@ -151,8 +151,13 @@ func parseSetNX(args [][]byte) (setOp, error) {
 	return setOp{key: args[1], value: args[2], flags: setNew}, nil
 }
 
-// set carries out SET SETEX PSETEX and GETSET.
+// set carries out SET SETEX PSETEX and GETSET. A deadline beyond all numbers is
+// an error even if the conditions do not hold.
 func set(tx *store.Tx, op setOp) resp.Value {
+	deadline, err := op.deadline(tx.Now())
+	if err != nil {
+		return resp.Err(err)
+	}
 	reply := resp.OK
 	if op.flags&(setGet|setNew|setExisting) != 0 {
 		old := tx.Find(op.key)
@@ -169,8 +174,9 @@ func set(tx *store.Tx, op setOp) resp.Value {
 			return resp.Null
 		}
 	}
-	if err := op.put(tx); err != nil {
-		return resp.Err(err)
+	setString(tx, op.key, own(op.value), deadline, "set")
+	if op.until.given {
+		notifyDeadline(tx, op.key, deadline)
 	}
 	return reply
 }
@@ -189,21 +195,12 @@ func (op *setOp) meets(old *store.Entry) bool {
 	return (op.flags&setNew == 0 || old == nil) && (op.flags&setExisting == 0 || old != nil)
 }
 
-// put stores the value with its deadline and records the events.
-func (op *setOp) put(tx *store.Tx) error {
-	none := int64(0)
+// deadline is the deadline for store.Tx.Set.
+func (op *setOp) deadline(now int64) (int64, error) {
 	if op.flags&setKeep != 0 {
-		none = store.KeepDeadline
+		return store.KeepDeadline, nil
 	}
-	deadline, err := op.until.deadline(tx.Now(), none)
-	if err != nil {
-		return err
-	}
-	setString(tx, op.key, own(op.value), deadline, "set")
-	if op.until.given {
-		notifyDeadline(tx, op.key, deadline)
-	}
-	return nil
+	return op.until.deadline(now)
 }
 
 // parsePairs reads keys that alternate with values.

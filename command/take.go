@@ -80,7 +80,7 @@ func getEx(tx *store.Tx, op getExOp) resp.Value {
 	case op.persist:
 		persistEntry(tx, e, op.key)
 	case op.until.given:
-		deadline, err := op.until.deadline(tx.Now(), 0)
+		deadline, err := op.until.deadline(tx.Now())
 		if err != nil {
 			return resp.Err(err)
 		}

@@ -106,7 +106,7 @@ func (st *step) play(session Session) (testkit.Reply, error) {
 // render shows a reply to this step.
 func (st *step) render(r testkit.Reply) string {
 	if st.sorted {
-		r = sorted(r)
+		r = Sorted(r)
 	}
 	return Render(r)
 }

@@ -51,11 +51,11 @@ func renderAll(elems []testkit.Reply) string {
 	return strings.Join(parts, " ")
 }
 
-// sorted is r with the elements of every array of bulk strings only in order.
-func sorted(r testkit.Reply) testkit.Reply {
+// Sorted is r with the elements of every array of bulk strings only in order.
+func Sorted(r testkit.Reply) testkit.Reply {
 	r.Elems = slices.Clone(r.Elems)
 	for i := range r.Elems {
-		r.Elems[i] = sorted(r.Elems[i])
+		r.Elems[i] = Sorted(r.Elems[i])
 	}
 	bulk := func(e testkit.Reply) bool { return e.Type == '$' && !e.Null }
 	if r.Type != '%' && !slices.ContainsFunc(r.Elems, func(e testkit.Reply) bool { return !bulk(e) }) {
