@@ -193,8 +193,11 @@ func argument(word string) Argument {
 	return Argument{Name: word, Type: typ, Key: -1}
 }
 
-func sameArgument(a, b Argument) bool {
-	return a.Name == b.Name && a.Type == b.Type && a.Token == b.Token && len(a.Args) == len(b.Args)
+// sameArgument tells whether again is before, which may have a literal word in
+// front of it that is not repeated.
+func sameArgument(again, before Argument) bool {
+	return again.Name == before.Name && again.Type == before.Type && len(again.Args) == len(before.Args) &&
+		(again.Token == before.Token || again.Token == "")
 }
 
 // isLiteral tells whether a word of a syntax is to be typed as it stands.

@@ -91,7 +91,8 @@ func (s *Spec) validate() error {
 			return err
 		}
 	}
-	return nil
+	_, err := s.Arguments()
+	return err
 }
 
 // validate tells whether the handler has what its route needs and no more.
