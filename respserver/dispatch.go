@@ -129,8 +129,8 @@ func (n *current) asStep(t *transaction, kind stepKind) step {
 // about a transaction do not wait for the commands before them, unless they
 // settle the segment themselves; their replies do.
 func (c *client) runLocal(e *entry, args [][]byte, muted bool) {
-	if e.spec.Flags&(command.FlagFast|command.FlagQueueless) == 0 {
-		c.settle()
+	if e.spec.Flags&(command.FlagFast|command.FlagQueueless) == 0 && !c.settleBefore(e, muted) {
+		return
 	}
 	if v := c.local(e, args, muted); v.Kind() != resp.KindNone {
 		c.answer(v, muted)

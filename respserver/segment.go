@@ -91,8 +91,8 @@ func (g *segment) clear() {
 // planRead makes a read part of the segment. A long one does not share it with
 // writes.
 func (c *client) planRead(s step, long bool) {
-	if long && c.seg.log > 0 {
-		c.settle()
+	if long && c.seg.log > 0 && !c.settleBefore(s.entry, s.muted) {
+		return
 	}
 	c.seg.add(s)
 	c.seg.long = c.seg.long || long
@@ -100,10 +100,21 @@ func (c *client) planRead(s step, long bool) {
 
 // planWrite makes a step that goes through the log part of the segment.
 func (c *client) planWrite(s step) {
-	if c.seg.long {
-		c.settle()
+	if c.seg.long && !c.settleBefore(s.entry, s.muted) {
+		return
 	}
 	c.seg.add(s)
+}
+
+// settleBefore settles the segment for a command that has to wait its turn, and
+// refuses that command if the connection was lost meanwhile.
+func (c *client) settleBefore(e *entry, muted bool) bool {
+	c.settle()
+	if err := refuseLost(c, e); err != nil {
+		c.reject(e, err, muted)
+		return false
+	}
+	return true
 }
 
 // settle carries out the segment and encodes its replies.
