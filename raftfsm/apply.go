@@ -24,7 +24,7 @@ type applier struct {
 	unit   *unit                 // of update
 	read   *command.Request      // of view
 	reply  resp.Value            // of either
-	counts struct{ expired, commands, reads uint64 }
+	counts struct{ commands, reads uint64 }
 }
 
 func newApplier(st *store.Store, onPanic func(cmd, where string)) *applier {
@@ -157,27 +157,11 @@ func (a *applier) exec(tx *store.Tx, x *rare) resp.Value {
 	return resp.Array(replies...)
 }
 
-// spread puts the replies of the commands that went into the log at the places
-// of their commands, and None where the connection itself has to answer.
-func spread(queue []command.Queued, reply resp.Value) resp.Value {
-	replies := reply.Elems()
-	if reply.Kind() != resp.KindArray || len(replies) == len(queue) {
-		return reply
-	}
-	all := make([]resp.Value, len(queue))
-	for i := range queue {
-		if carried(&queue[i]) && len(replies) > 0 {
-			all[i], replies = replies[0], replies[1:]
-		}
-	}
-	return resp.Array(all...)
-}
-
 func (a *applier) tick(tx *store.Tx, victims []store.Victim) {
 	tx.Begin(0)
 	for i := range victims {
-		if victims[i].DB < tx.Databases() && tx.Expire(victims[i]) {
-			a.counts.expired++
+		if victims[i].DB < tx.Databases() {
+			tx.Expire(victims[i])
 		}
 	}
 }

@@ -122,19 +122,13 @@ func execSize(x *command.Exec) int {
 		w := &x.Watch[i]
 		size += uvarintLen(uint64(w.DB)) + bytesLen(len(w.Key)) + uvarintLen(w.Version)
 	}
-	n := 0
+	size += uvarintLen(uint64(len(x.Queue)))
 	for i := range x.Queue {
-		if q := &x.Queue[i]; carried(q) {
-			n++
-			size += invocationSize(q.Spec, q.DB, q.Args)
-		}
+		q := &x.Queue[i]
+		size += invocationSize(q.Spec, q.DB, q.Args)
 	}
-	return size + uvarintLen(uint64(n))
+	return size
 }
-
-// carried tells whether a command of a transaction goes into the log: those of
-// route Local are answered by the connection itself.
-func carried(q *command.Queued) bool { return q.Spec.Do.Route != command.RouteLocal }
 
 // appendHead begins an entry of the given number of units.
 func appendHead(dst []byte, h entryHead, units int) []byte {
@@ -155,17 +149,10 @@ func appendRequest(dst []byte, r *command.Request) []byte {
 	}
 	dst = append(dst, byte(unitExec))
 	dst = appendWatch(dst, r.Exec.Watch)
-	n := 0
+	dst = binary.AppendUvarint(dst, uint64(len(r.Exec.Queue)))
 	for i := range r.Exec.Queue {
-		if carried(&r.Exec.Queue[i]) {
-			n++
-		}
-	}
-	dst = binary.AppendUvarint(dst, uint64(n))
-	for i := range r.Exec.Queue {
-		if q := &r.Exec.Queue[i]; carried(q) {
-			dst = appendInvocation(dst, q.Spec.FullName(), q.DB, 0, q.Args)
-		}
+		q := &r.Exec.Queue[i]
+		dst = appendInvocation(dst, q.Spec.FullName(), q.DB, 0, q.Args)
 	}
 	return dst
 }
@@ -367,12 +354,17 @@ func (x *entryDecoder) find(name []byte) (known, error) {
 		return k, nil
 	}
 	spec := x.lookup(string(name))
-	if spec == nil || spec.FullName() != string(name) || (spec.Do.Apply == nil && spec.Do.Read == nil) {
+	if !runs(spec) || spec.FullName() != string(name) {
 		return known{}, fmt.Errorf("%w: unknown command %.64q", ErrNewerEntry, name)
 	}
 	k := known{spec: spec, word: firstWord(name)}
 	x.names[string(name)] = k
 	return k, nil
+}
+
+// runs tells whether a command can run in apply.
+func runs(spec *command.Spec) bool {
+	return spec != nil && (spec.Do.Apply != nil || spec.Do.Read != nil)
 }
 
 // firstWord is a copy of the part of a canonical name before the bar.

@@ -28,7 +28,6 @@ func sampleRequests() []command.Request {
 		{Spec: SpecExec, Exec: &command.Exec{
 			Watch: []command.Watched{{DB: 2, Key: []byte("w"), Version: 1 << 60}, {Key: []byte{}}},
 			Queue: []command.Queued{
-				{Spec: SpecPing, Args: words("ping")},
 				{Spec: SpecGet, DB: 1, Args: words("GET", "k")},
 				{Spec: SpecIncr, Args: words("incr", "n")},
 			},

@@ -52,8 +52,8 @@ type Config struct {
 	// Restoring is called before a restored snapshot takes the place of the
 	// state, once it is known to be good.
 	Restoring func()
-	// ClusterID, if known, must be that of a snapshot to restore.
-	ClusterID string
+	// ClusterID, if set and not empty, must be that of a snapshot to restore.
+	ClusterID func() string
 }
 
 // FSM is the state machine. Apply, Snapshot and Restore are raft's to call, on
@@ -73,6 +73,7 @@ type FSM struct {
 	stamp   int64         // largest applied, equal to the store's
 	index   uint64        // of the entry being applied
 	term    uint64        // of the last applied entry
+	suspect bool          // a command of the entry being applied has panicked
 	halted  error         // why no entry is applied any more
 }
 
@@ -158,7 +159,7 @@ func (f *FSM) deliver(t *part, step func() resp.Value) {
 		r := &t.batch.Requests[i]
 		switch {
 		case r.Exec != nil:
-			t.batch.End(i, command.Replied, spread(r.Exec.Queue, step()))
+			t.batch.End(i, command.Replied, step())
 		case r.Spec.Do.Route == command.RouteRead:
 			t.batch.End(i, command.Replied, f.applier.ride(r, f.stamp))
 		default:
@@ -198,7 +199,7 @@ func (f *FSM) resize() {
 // publish makes the applied entry known: to the gate, to those that wait for
 // the index, to the Proposer, to the Sink, in this order.
 func (f *FSM) publish(p *proposal, u *Update) {
-	f.stats.take(f.applier)
+	f.account(u)
 	if u.Establishing {
 		if p != nil {
 			f.time.established()
@@ -216,9 +217,27 @@ func (f *FSM) publish(p *proposal, u *Update) {
 	}
 }
 
+// account brings the counts up to date. After a panic it logs the digest, by
+// which nodes can be compared.
+func (f *FSM) account(u *Update) {
+	f.stats.entries.Add(1)
+	f.stats.commands.Store(f.applier.counts.commands)
+	f.stats.reads.Store(f.applier.counts.reads)
+	for i := range u.Events {
+		if u.Events[i].Class == store.ClassExpired {
+			f.stats.expired.Add(1)
+		}
+	}
+	if f.suspect {
+		f.suspect = false
+		f.cfg.Log.Warn("checkpoint after a panic", "index", u.Index, "digest", f.cfg.Store.Digest())
+	}
+}
+
 // panicked counts and logs a panic in a command, without its arguments.
 func (f *FSM) panicked(cmd, where string) {
 	f.stats.panics.Add(1)
+	f.suspect = true
 	f.cfg.Log.Error("command panicked and was undone", "cmd", cmd, "where", where, "index", f.index)
 }
 
@@ -268,15 +287,17 @@ func (f *FSM) databases() (n int) {
 
 // Stats are counts since the start, for INFO and metrics.
 type Stats struct {
+	Entries  uint64 // applied
 	Commands uint64 // applied, transactions' commands included
 	Reads    uint64 // that rode beside an entry
-	Expired  uint64 // keys removed by ticks
+	Expired  uint64 // keys removed because their deadline had come
 	Panics   uint64 // in commands, contained
 }
 
 // Stats returns the counts.
 func (f *FSM) Stats() Stats {
 	return Stats{
+		Entries:  f.stats.entries.Load(),
 		Commands: f.stats.commands.Load(),
 		Reads:    f.stats.reads.Load(),
 		Expired:  f.stats.expired.Load(),
@@ -285,13 +306,7 @@ func (f *FSM) Stats() Stats {
 }
 
 // fsmStats are the counts as readers see them, brought up to date once per entry.
-type fsmStats struct{ commands, reads, expired, panics atomic.Uint64 }
-
-func (s *fsmStats) take(a *applier) {
-	s.commands.Store(a.counts.commands)
-	s.reads.Store(a.counts.reads)
-	s.expired.Store(a.counts.expired)
-}
+type fsmStats struct{ entries, commands, reads, expired, panics atomic.Uint64 }
 
 // mark is the applied index, and those that wait for it. Safe for concurrent use.
 type mark struct {

@@ -115,17 +115,6 @@ func TestExecComparesWatchedVersions(t *testing.T) {
 	}
 }
 
-// Property: commands of a transaction that the connection answers itself are
-// not in the log; their places are left for it.
-func TestExecLeavesPlacesForLocalCommands(t *testing.T) {
-	r := newMaster(t)
-	b := r.submit(transaction(nil, req(raftfsm.SpecPing), set("k", "1"), req(raftfsm.SpecPing), get("k")))
-	elems := b.Requests[0].Reply.Elems()
-	if len(elems) != 4 || text(elems[0]) != "" || text(elems[1]) != ok || text(elems[2]) != "" || text(elems[3]) != "$1\r\n1\r\n" {
-		t.Fatalf("got %q", text(b.Requests[0].Reply))
-	}
-}
-
 // Property: P4. Inside apply a key due at the stamp is removed on touch, with
 // its event; to a riding read it is absent, and stays so for everybody.
 func TestDueKeyIsGoneInApply(t *testing.T) {

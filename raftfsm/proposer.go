@@ -49,8 +49,9 @@ type ProposerConfig struct {
 	// Raft's futures may never resolve. 5 s if zero.
 	Timeout time.Duration
 	// ClusterID and Settings seed the system state in a cluster's first
-	// establishing entry; HashSeed too, drawn at random if it is zero.
-	ClusterID string
+	// establishing entry; HashSeed too, drawn at random if it is zero. ClusterID
+	// is asked when this node becomes master: it was formed by then.
+	ClusterID func() string
 	HashSeed  [2]uint64
 	Settings  store.Settings
 	// TickEvery is how often RunTicks looks for due keys; 50 ms if zero.
@@ -126,9 +127,9 @@ func (p *Proposer) Submit(b *command.Batch) {
 	b.Start()
 	all := part{batch: b, to: len(b.Requests), all: len(b.Requests)}
 	size, most := measure(all)
-	if most > mostBytes {
+	if err := p.admit(b, most); err != nil {
 		p.stats.refused.Add(uint64(all.to))
-		all.end(command.Refused, resp.Err(resp.ErrEntryTooBig))
+		all.end(command.Refused, resp.Err(err))
 		return
 	}
 	p.mu.Lock()
@@ -140,6 +141,33 @@ func (p *Proposer) Submit(b *command.Batch) {
 	p.mu.queue = append(p.mu.queue, queued{all, size})
 	p.mu.Unlock()
 	p.stir()
+}
+
+// admit tells why a batch can never be proposed: an entry that no log store can
+// hold, or that no state machine can apply, would stop every node.
+func (p *Proposer) admit(b *command.Batch, most int) error {
+	if most > mostBytes {
+		return resp.ErrEntryTooBig
+	}
+	for i := range b.Requests {
+		r := &b.Requests[i]
+		known := r.Exec != nil || p.knows(r.Spec)
+		if r.Exec != nil {
+			for k := range r.Exec.Queue {
+				known = known && p.knows(r.Exec.Queue[k].Spec)
+			}
+		}
+		if !known {
+			p.cfg.Log.Error("a command that cannot be replicated was submitted", "cmd", r.Spec.FullName())
+			return resp.ErrInternal
+		}
+	}
+	return nil
+}
+
+// knows tells whether the FSM would find the command, as every other node's.
+func (p *Proposer) knows(spec *command.Spec) bool {
+	return runs(spec) && p.cfg.FSM.cfg.Lookup(spec.FullName()) == spec
 }
 
 // measure is the encoded size of the requests of t, and of the largest.
@@ -330,7 +358,7 @@ func (p *Proposer) encodeOps(ops []*op) (data []byte, units int) {
 			continue
 		case unitEstablish:
 			data = appendEstablish(data, establishment{
-				node: p.cfg.NodeID, clusterID: p.cfg.ClusterID, hashSeed: p.cfg.HashSeed, settings: p.cfg.Settings,
+				node: p.cfg.NodeID, clusterID: p.cfg.ClusterID(), hashSeed: p.cfg.HashSeed, settings: p.cfg.Settings,
 			})
 		default:
 			data = append(data, x.unit...)
@@ -378,7 +406,9 @@ func (p *Proposer) await(f *proposal, future raft.ApplyFuture) {
 	err := future.Error()
 	if err == nil {
 		// Applied, and ended by the FSM, unless that has stopped or lost it.
-		p.fail(f, command.InDoubt)
+		if p.fail(f, command.InDoubt) {
+			p.shut(f.era)
+		}
 		return
 	}
 	p.fail(f, endingOf(err, future.Index()))
@@ -402,10 +432,11 @@ func endingOf(err error, index uint64) command.Outcome {
 	}
 }
 
-// fail ends a proposal that was not applied, if nobody else has.
-func (p *Proposer) fail(f *proposal, o command.Outcome) {
+// fail ends a proposal that was not applied, if nobody else has, and tells
+// whether it did.
+func (p *Proposer) fail(f *proposal, o command.Outcome) bool {
 	if !f.give() {
-		return
+		return false
 	}
 	p.cfg.FSM.flights.remove(f)
 	p.mu.Lock()
@@ -414,6 +445,7 @@ func (p *Proposer) fail(f *proposal, o command.Outcome) {
 	p.mu.Unlock()
 	p.end(f, o)
 	p.stir()
+	return true
 }
 
 // end ends a given-up proposal and refuses what was to follow it.

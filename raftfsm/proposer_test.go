@@ -125,8 +125,9 @@ func TestForgottenEntryEndsInDoubt(t *testing.T) {
 // waiting.
 func TestStoppedStateMachineLeavesRequestsInDoubt(t *testing.T) {
 	r := newMaster(t)
-	wantEndings(t, r.submit(req(&command.Spec{Name: "future", Do: raftfsm.SpecSet.Do}, "k", "v")), doubt)
+	r.loop.Apply(raftfsm.Entry(1, 1, req(&command.Spec{Name: "future"}, "k")), 0) // of a newer node
 	wantEndings(t, r.submit(set("k", "v")), doubt)
+	eventually(t, "gate shut", func() bool { return endings(r.submit(set("k", "v")))[0] == refused })
 	if !errors.Is(r.fatal, raftfsm.ErrNewerEntry) {
 		t.Fatal(r.fatal)
 	}
@@ -302,6 +303,24 @@ func TestImpossibleRequestIsRefused(t *testing.T) {
 	tooBig := "refused " + text(resp.Err(resp.ErrEntryTooBig))
 	wantEndings(t, r.submit(set("a", "1"), set("k", strings.Repeat("x", 61<<20))), tooBig, tooBig)
 	wantEndings(t, r.submit(get("a")), null)
+}
+
+// Property: what no state machine could apply is refused before it can stop
+// every node.
+func TestCommandThatCannotBeReplicatedIsRefused(t *testing.T) {
+	r := newMaster(t)
+	internal := "refused " + text(resp.Err(resp.ErrInternal))
+	copied := *raftfsm.SpecSet // not the one the table has
+	for _, bad := range []command.Request{
+		req(raftfsm.SpecPing), req(raftfsm.SpecSub), req(&copied, "k", "v"), req(&command.Spec{Name: "future", Do: raftfsm.SpecSet.Do}, "k", "v"),
+		transaction(nil, set("k", "v"), req(raftfsm.SpecPing)),
+	} {
+		wantEndings(t, r.submit(set("k", "v"), bad), internal, internal)
+	}
+	if r.value("k") != null || r.fatal != nil {
+		t.Fatal("not refused as a whole")
+	}
+	wantEndings(t, r.submit(set("k", "v")), ok)
 }
 
 // Property: under any race of submitting, losing and regaining leadership, every

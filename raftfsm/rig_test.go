@@ -100,7 +100,7 @@ func (r *rig) run(change ...func(*raftfsm.ProposerConfig)) {
 	r.t.Helper()
 	r.loop = loopback.New(r.fsm)
 	cfg := raftfsm.ProposerConfig{
-		FSM: r.fsm, Applier: r.loop, Log: quiet(), NodeID: "n1", ClusterID: "c1", Settings: settings,
+		FSM: r.fsm, Applier: r.loop, Log: quiet(), NodeID: "n1", ClusterID: func() string { return "c1" }, Settings: settings,
 		HashSeed: [2]uint64{1, 2},
 	}
 	for _, fn := range change {

@@ -128,8 +128,8 @@ func (f *FSM) rebuild(r io.Reader) (streamHead, *store.Store, error) {
 // admit tells why a state must not take the place of the present one.
 func (f *FSM) admit(h streamHead) error {
 	own := f.system().ClusterID
-	if own == "" {
-		own = f.cfg.ClusterID
+	if own == "" && f.cfg.ClusterID != nil {
+		own = f.cfg.ClusterID()
 	}
 	if own != "" && h.clusterID != "" && own != h.clusterID {
 		return fmt.Errorf("%w: %q, this one is %q", ErrForeign, h.clusterID, own)

@@ -31,15 +31,19 @@ type stamper struct {
 
 	mu struct {
 		sync.Mutex
-		heardAt time.Duration // BOOTTIME of the last stamp heard
-		jumpAt  time.Duration // BOOTTIME of the last leap forward
 		heard   bool
-		trusted bool
+		heardAt time.Duration // BOOTTIME of the last stamp heard
+		// Since steadyAt stamps have moved the offset, then steady, forward by
+		// less than a leap.
+		steadyAt time.Duration
+		steady   int64
+		trusted  bool
 	}
 }
 
 const (
-	// leap is how far a stamp may be from the estimate and still confirm it.
+	// leap is how far stamps may be from the estimate, one by one and all
+	// together, and still confirm it.
 	leap = 250 * time.Millisecond
 	// settle is how long stamps must keep step with BOOTTIME to be believed.
 	settle = 5 * time.Second
@@ -52,6 +56,7 @@ const (
 func newStamper(c clock.Clock) *stamper {
 	s := &stamper{clock: c}
 	s.offset.Store(-int64(c.Boot())) // cluster time 0 until a stamp is heard
+	s.mu.steadyAt, s.mu.steady = c.Boot(), s.offset.Load()
 	return s
 }
 
@@ -98,10 +103,10 @@ func (s *stamper) hearLocked(stamp int64) {
 		elapsed = 0
 	}
 	s.mu.heard, s.mu.heardAt = true, boot
-	switch {
-	case ahead > int64(leap):
-		s.mu.jumpAt = boot
-	case ahead >= -int64(leap) && boot-s.mu.jumpAt >= settle:
+	switch moved := offset + max(ahead, 0) - s.mu.steady; {
+	case moved > int64(leap):
+		s.mu.steadyAt, s.mu.steady = boot, offset+ahead
+	case ahead >= -int64(leap) && boot-s.mu.steadyAt >= settle:
 		s.mu.trusted = true
 	}
 	if ahead > 0 {

@@ -122,6 +122,19 @@ func TestUntrustedClockTakesTheWallClock(t *testing.T) {
 	}
 }
 
+// Property: a replay that takes long, of a log that was busy throughout, is not
+// taken for live entries.
+func TestLongReplayIsNotTrusted(t *testing.T) {
+	c, s := newTestStamper()
+	for i := range int64(100_000) { // ten times as fast as it was written
+		s.applied(morning - 86_400_000 + i*2)
+		c.Advance(200 * time.Microsecond)
+	}
+	if got := s.first(); got != c.WallMilli() {
+		t.Fatalf("stamp %d, wall clock %d", got, c.WallMilli())
+	}
+}
+
 // Property: P4. A node that follows a live master takes over its clock, however
 // wrong its own wall clock is.
 func TestTrustedClockIgnoresTheWallClock(t *testing.T) {
