@@ -477,6 +477,20 @@ func TestAdvanceGetsThere(t *testing.T) {
 	}
 }
 
+// A restored store has its deadlines where they belong at the stamp of its state:
+// going on from there needs no sorting.
+func TestRestoredDeadlinesNeedNoSorting(t *testing.T) {
+	const stamp = 1_700_000_000_000
+	s := store.New(1)
+	s.LoadSystem(store.System{Stamp: stamp})
+	for i := range 20_000 {
+		s.LoadRecord(store.Record{Key: fmt.Sprint("k", i), Value: text("v"), Deadline: stamp + 600_000 + int64(i)})
+	}
+	if !s.Advance(stamp + 1) {
+		t.Error("one call of Advance did not get there")
+	}
+}
+
 // A reader reports at most as many victims as it is worth to remember.
 func TestVictimsAreBounded(t *testing.T) {
 	s := store.New(1)
