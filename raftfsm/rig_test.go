@@ -98,7 +98,13 @@ func newRig(tb testing.TB, change ...func(*raftfsm.ProposerConfig)) *rig {
 // run starts a Proposer over the state machine; it ends with the test.
 func (r *rig) run(change ...func(*raftfsm.ProposerConfig)) {
 	r.t.Helper()
-	r.loop = loopback.New(r.fsm)
+	r.runOver(r.fsm, change...)
+}
+
+// runOver is run with a state machine between raft and the rig's.
+func (r *rig) runOver(applies loopback.FSM, change ...func(*raftfsm.ProposerConfig)) {
+	r.t.Helper()
+	r.loop = loopback.New(applies)
 	cfg := raftfsm.ProposerConfig{
 		FSM: r.fsm, Applier: r.loop, Log: quiet(), NodeID: "n1", ClusterID: func() string { return "c1" }, Settings: settings,
 		HashSeed: [2]uint64{1, 2},

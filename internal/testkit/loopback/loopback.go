@@ -10,10 +10,15 @@ import (
 	"github.com/hashicorp/raft"
 )
 
+// FSM is the part of raft.FSM that a Loop calls.
+type FSM interface {
+	Apply(l *raft.Log) any
+}
+
 // Loop is a raft that knows Apply only. It starts as leader of term 1. It is
 // safe for concurrent use; Close it.
 type Loop struct {
-	fsm  raft.FSM
+	fsm  FSM
 	wake chan struct{}
 	jobs chan func()
 	stop chan struct{}
@@ -67,7 +72,7 @@ func (f *Future) end(err error) {
 }
 
 // New returns a running Loop over fsm.
-func New(fsm raft.FSM) *Loop {
+func New(fsm FSM) *Loop {
 	l := &Loop{fsm: fsm, wake: make(chan struct{}, 1), jobs: make(chan func()), stop: make(chan struct{}), done: make(chan struct{})}
 	l.mu.term, l.mu.leader = 1, true
 	go l.run()
