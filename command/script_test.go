@@ -180,15 +180,20 @@ func (m *memory) run(conn string, args [][]byte) resp.Value {
 	if err != nil {
 		return resp.Err(err)
 	}
+	return m.carryOut(spec, m.db[conn], args)
+}
+
+// carryOut runs a command by its route.
+func (m *memory) carryOut(spec *command.Spec, db int, args [][]byte) resp.Value {
 	switch spec.Do.Route {
 	case command.RouteRead:
-		return m.read(spec, m.db[conn], args)
+		return m.read(spec, db, args)
 	case command.RouteLocal:
 		return spec.Do.Local(nil, args)
 	}
 	var reply resp.Value
 	m.update(func(tx *store.Tx) {
-		tx.Begin(m.db[conn])
+		tx.Begin(db)
 		reply = spec.Do.Apply(tx, args)
 	})
 	return reply
