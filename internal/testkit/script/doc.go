@@ -22,12 +22,12 @@
 // _, nullarray for *-1, [a b] an array, map{k: v, k: v}, set[a b], push[a b],
 // ,1.5 a double, #t, txt"verbatim". Where the protocols differ there are two
 // lines, the first after "2 ", the second after "3 ". A reply may hold masks:
-// <any>, <int>, <int 90..100> and <float>. A command without a reply line must
-// answer nothing.
+// <any>, <int>, <int 90..100> and <float>.
 //
 // Lines that begin with @ in front of a command are about that command only:
 //
 //	@sorted                      bulk strings of an array are compared sorted
+//	@silent                      nothing is read: it must get no reply
 //	@since 7.2                   newer than the oracle: the reply is documented, not compared
 //	@differs why                 the server under test answers otherwise on purpose
 //

@@ -50,6 +50,7 @@ type step struct {
 // about is what @ lines say of the command that follows them.
 type about struct {
 	sorted  bool
+	silent  bool
 	since   string
 	differs string
 }
@@ -131,6 +132,8 @@ func (p *parser) directive(i int, text string) error {
 		return err
 	case name == "sorted" && arg == "":
 		p.next.sorted = true
+	case name == "silent" && arg == "":
+		p.next.silent = true
 	case name == "since" && arg != "":
 		p.next.since = arg
 	case name == "differs" && arg != "":

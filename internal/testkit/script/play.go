@@ -15,9 +15,15 @@ import (
 // Session is a server to play a script with, or something like one. A new one
 // holds no data and has no connections; connections are made at their first use.
 type Session interface {
-	// Do sends a command on a connection and reads its reply: the zero reply if
-	// the command answers nothing, io.EOF if the connection is closed.
+	// Do sends a command on a connection and reads its reply; io.EOF if the
+	// connection is closed.
 	Do(conn string, args []string) (testkit.Reply, error)
+}
+
+// Sender is a Session that can send a command that must get no reply. If it gets
+// one, that stands in the place of the next.
+type Sender interface {
+	Send(conn string, args []string) error
 }
 
 // Receiver is a Session whose connections can get messages without asking.
@@ -84,7 +90,12 @@ func (st *step) skipped() bool { return st.since != "" || st.differs != "" }
 func (st *step) play(session Session) (testkit.Reply, error) {
 	switch st.kind {
 	case command:
-		return session.Do(st.conn, st.args)
+		if !st.silent {
+			return session.Do(st.conn, st.args)
+		}
+		if r, ok := session.(Sender); ok {
+			return testkit.Reply{}, r.Send(st.conn, st.args)
+		}
 	case receive:
 		if r, ok := session.(Receiver); ok {
 			return r.Receive(st.conn)
