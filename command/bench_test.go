@@ -70,6 +70,7 @@ func runner(tb testing.TB, table *command.Table, st *store.Store) func(args [][]
 }
 
 func benchmarkCommand(b *testing.B, words ...string) {
+	b.Helper()
 	st := newStore()
 	run := runner(b, dataTable(b), st)
 	run(byteArgs([]string{"SET", "key", "v", "EX", "5"}))

@@ -152,19 +152,19 @@ func TestRandomCommandsAnswerAsRedis(t *testing.T) {
 	server := startOracle(t)
 	seed := rand.Uint64()
 	d := dice{rand.New(rand.NewPCG(seed, 1))}
-	real, err := script.DialWatched(server.Addr(), 2)
+	oracle, err := script.DialWatched(server.Addr(), 2)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer real.End()
+	defer oracle.End()
 	ours := newMemory(t, 2)
 	var history []string
 	for range steps {
 		args := d.command()
 		history = append(history, fmt.Sprintf("%q", args))
-		got, want := outcome(args, ask(t, ours, args...)), outcome(args, ask(t, real, args...))
+		got, want := outcome(args, ask(t, ours, args...)), outcome(args, ask(t, oracle, args...))
 		ourEvents, _ := ours.Events()
-		events, err := real.Events()
+		events, err := oracle.Events()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,7 +199,7 @@ func TestRandomFloatsAddAsInRedis(t *testing.T) {
 	for range 3_000 {
 		a, b := number(), number()
 		for _, args := range [][]string{{"SET", "f", a}, {"INCRBYFLOAT", "f", b}, {"INCRBYFLOAT", "f", "0.1"}} {
-			want, _ := client.Do(args...) //nolint:errcheck // an error is a reply to compare as well
+			want, _ := client.Do(args...) // an error is a reply to compare as well
 			if got := ask(t, ours, args...); got.String() != want.String() {
 				t.Fatalf("seed %d: %q + %q: %q\n got %s\nwant %s", seed, a, b, args, got, want)
 			}

@@ -160,8 +160,17 @@ func TestIdleTimeCountsFromTheLastAccess(t *testing.T) {
 	m := newMemory(t, 2)
 	ask(t, m, "SET", "k", "v")
 	for _, c := range []struct{ line, want string }{
-		{"EXISTS k", ":10"}, {"TTL k", ":20"}, {"TYPE k", ":30"}, {"OBJECT ENCODING k", ":40"}, {"MEMORY USAGE k", ":50"},
-		{"GET k", ":0"}, {"STRLEN k", ":0"}, {"TOUCH k", ":0"}, {"MGET k", ":0"}, {"GETRANGE k 0 0", ":0"}, {"EXISTS k", ":10"},
+		{"EXISTS k", ":10"},
+		{"TTL k", ":20"},
+		{"TYPE k", ":30"},
+		{"OBJECT ENCODING k", ":40"},
+		{"MEMORY USAGE k", ":50"},
+		{"GET k", ":0"},
+		{"STRLEN k", ":0"},
+		{"TOUCH k", ":0"},
+		{"MGET k", ":0"},
+		{"GETRANGE k 0 0", ":0"},
+		{"EXISTS k", ":10"},
 	} {
 		_ = m.Pass(10_010 * time.Millisecond)
 		ask(t, m, strings.Fields(c.line)...)

@@ -190,6 +190,7 @@ func (m *memory) carryOut(spec *command.Spec, db int, args [][]byte) resp.Value 
 		return m.read(spec, db, args)
 	case command.RouteLocal:
 		return spec.Do.Local(nil, args)
+	default: // through the log
 	}
 	var reply resp.Value
 	m.update(func(tx *store.Tx) {

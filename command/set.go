@@ -160,18 +160,9 @@ func set(tx *store.Tx, op setOp) resp.Value {
 	}
 	reply := resp.OK
 	if op.flags&(setGet|setNew|setExisting) != 0 {
-		old := tx.Find(op.key)
-		if op.flags&setGet != 0 {
-			if old != nil && old.Value().Type() != store.TypeString {
-				return resp.Err(resp.ErrWrongType)
-			}
-			reply = bulk(old)
-		}
-		if !op.meets(old) {
-			if op.flags&setGet != 0 {
-				return reply
-			}
-			return resp.Null
+		var done bool
+		if reply, done = op.look(tx); done {
+			return reply
 		}
 	}
 	setString(tx, op.key, own(op.value), deadline, "set")
@@ -188,6 +179,22 @@ func setNX(tx *store.Tx, op setOp) resp.Value {
 	}
 	setString(tx, op.key, own(op.value), 0, "set")
 	return resp.One
+}
+
+// look finds what is at the key, for GET and the conditions. It returns the
+// reply, and whether nothing is to be done any more.
+func (op *setOp) look(tx *store.Tx) (reply resp.Value, done bool) {
+	old := tx.Find(op.key)
+	if op.flags&setGet == 0 {
+		if !op.meets(old) {
+			return resp.Null, true
+		}
+		return resp.OK, false
+	}
+	if old != nil && old.Value().Type() != store.TypeString {
+		return resp.Err(resp.ErrWrongType), true
+	}
+	return bulk(old), !op.meets(old)
 }
 
 // meets tells whether the conditions hold for what is at the key, nil for nothing.

@@ -119,8 +119,7 @@ func TestLookupFindsWhatAClientMayCall(t *testing.T) {
 			t.Errorf("%q: both a command and an error", line)
 		case err != nil:
 			got = err.Error()
-			var coded resp.Error
-			if !errors.As(err, &coded) {
+			if _, ok := errors.AsType[resp.Error](err); !ok {
 				t.Errorf("%q: the error is of type %T", line, err)
 			}
 		default:

@@ -27,7 +27,8 @@
 // Lines that begin with @ in front of a command are about that command only:
 //
 //	@sorted                      bulk strings of an array are compared sorted
-//	@silent                      nothing is read: it must get no reply
+//	@silent                      nothing is read: it must get no reply (implied
+//	                             for CLIENT REPLY OFF and SKIP themselves)
 //	@since 7.2                   newer than the oracle: the reply is documented, not compared
 //	@differs why                 the server under test answers otherwise on purpose
 //

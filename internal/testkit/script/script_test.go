@@ -312,7 +312,6 @@ b> SUBSCRIBE ch
 b<
 2 ["message" "ch" "hi"]
 3 push["message" "ch" "hi"]
-@silent
 > CLIENT REPLY SKIP
 @silent
 > PING
