@@ -1,0 +1,108 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/config"
+	"github.com/holdfast/holdfast/raftfsm"
+	"github.com/holdfast/holdfast/store"
+)
+
+// announce is this node's own record: how clients reach it.
+func (n *Node) announce(cfg *config.Config) (store.Member, error) {
+	id, err := runID(cfg.Dir)
+	if err != nil {
+		return store.Member{}, err
+	}
+	m := store.Member{ID: cfg.NodeID, RunID: id, Version: n.version, Level: raftfsm.Level}
+	m.DataHost, m.DataPort = cfg.AnnouncedData()
+	m.SentinelHost, m.SentinelPort = cfg.AnnouncedSentinel()
+	return m, nil
+}
+
+// Info is this node's record as the other nodes are told it.
+func (s source) Info() []byte {
+	text, err := json.Marshal(s.n.self)
+	if err != nil {
+		panic(fmt.Sprintf("node: own record: %v", err)) //nolint:forbidigo // plain strings and numbers always encode
+	}
+	return text
+}
+
+// parseMember reads the record another node told. The cluster has proved who
+// that is: a record with another id is not its own.
+func parseMember(id string, info []byte) (store.Member, bool) {
+	var m store.Member
+	if len(info) == 0 || json.Unmarshal(info, &m) != nil || m.ID != id || len(m.RunID) != 40 {
+		return store.Member{}, false
+	}
+	return m, true
+}
+
+// members are the replicated records of all nodes.
+func (n *Node) members() map[string]store.Member {
+	var sys store.System
+	n.fsm.View(0, func(r *store.Reader) { sys = r.System() })
+	return sys.Members
+}
+
+// member is memberOf with the present replicated records.
+func (n *Node) member(v cluster.View, id string) (store.Member, bool) {
+	return n.memberOf(v, n.members(), id)
+}
+
+// memberOf is what is known of node id: what it told this node itself, or else
+// the replicated record.
+func (n *Node) memberOf(v cluster.View, known map[string]store.Member, id string) (store.Member, bool) {
+	if id == n.self.ID {
+		return n.self, true
+	}
+	for i := range v.Peers {
+		if v.Peers[i].ID == id {
+			if m, ok := parseMember(id, v.Peers[i].Info); ok {
+				return m, true
+			}
+		}
+	}
+	m, ok := known[id]
+	return m, ok
+}
+
+// keepMembers has the master put into the log what nodes tell of themselves,
+// until ctx ends.
+func (n *Node) keepMembers(ctx context.Context) error {
+	every := time.NewTicker(n.settings.Config().ElectionTimeout)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-every.C:
+		}
+		if n.roles.Role().Master {
+			n.recordMembers(ctx, n.raft.View())
+		}
+	}
+}
+
+// recordMembers commits the records that differ from the replicated ones.
+func (n *Node) recordMembers(ctx context.Context, v cluster.View) {
+	known := n.members()
+	for _, id := range v.Voters {
+		told, ok := n.memberOf(v, known, id)
+		if !ok || known[id] == told {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, n.bound())
+		err := n.proposer.PutMember(ctx, told)
+		cancel()
+		if err != nil {
+			return // another master does it, or this one at the next turn
+		}
+		n.log.Info("member recorded", "node", id, "data", told.DataHost, "port", told.DataPort)
+	}
+}

@@ -1,0 +1,137 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/command"
+	"github.com/holdfast/holdfast/config"
+	"github.com/holdfast/holdfast/raftfsm"
+)
+
+// openState builds the state machine, the raft node beneath it and the Proposer
+// above it.
+func (n *Node) openState(cfg *config.Config, table *command.Table) error {
+	n.fsm = raftfsm.New(raftfsm.Config{
+		Store:     n.state,
+		Lookup:    table.ByName,
+		Clock:     n.clock,
+		Log:       n.log,
+		Sink:      n,
+		Fatal:     n.fail,
+		Restoring: n.restoring,
+		ClusterID: n.clusterID,
+	})
+	var err error
+	if n.raft, err = cluster.Open(n.clusterConfig(cfg)); err != nil {
+		return fmt.Errorf("open cluster node: %w", err)
+	}
+	n.proposer = raftfsm.NewProposer(raftfsm.ProposerConfig{
+		FSM:       n.fsm,
+		Applier:   n.raft,
+		Log:       n.log,
+		NodeID:    cfg.NodeID,
+		ClusterID: n.clusterID,
+		Settings:  replicated(cfg),
+	})
+	return nil
+}
+
+// clusterID is the id of the cluster, "" before it was formed.
+func (n *Node) clusterID() string {
+	if n.raft == nil { // it restores its snapshot while it is opened
+		return ""
+	}
+	return n.raft.View().Cluster
+}
+
+func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
+	c := cluster.Config{
+		NodeID:          cfg.NodeID,
+		Dir:             cfg.Dir,
+		Bind:            raftBind(cfg),
+		Announce:        cfg.RaftAnnounce,
+		Secret:          cfg.ClusterSecret,
+		ElectionTimeout: cfg.ElectionTimeout,
+		Log: cluster.LogConfig{
+			Store:         cfg.LogStore,
+			MaxEntryBytes: cfg.MaxEntryBytes,
+			DatasetBytes:  func() int64 { return n.state.Stats(0).UsedBytes },
+		},
+		FSM:     n.fsm,
+		Source:  source{n},
+		Clock:   n.clock,
+		Logger:  n.log,
+		Observe: n.timings.observe(n.saved),
+		Flip:    flip(n.state),
+	}
+	for _, p := range cfg.Peers {
+		c.Peers = append(c.Peers, cluster.Peer(p))
+	}
+	return c
+}
+
+// source is what the cluster asks of the node above it.
+type source struct{ n *Node }
+
+var _ cluster.Source = source{}
+
+// Established is the term of the last establishing entry that was applied.
+func (s source) Established() uint64 { return s.n.fsm.EstablishedTerm() }
+
+// Applied is the index of the last entry that was applied.
+func (s source) Applied() uint64 { return s.n.fsm.Applied() }
+
+// Instant is the present cluster time, ms.
+func (s source) Instant() int64 { return s.n.fsm.Instant() }
+
+var _ raftfsm.Sink = (*Node)(nil)
+
+// Applied hears of each applied entry, on the state machine's goroutine.
+func (n *Node) Applied(u raftfsm.Update) {
+	if u.SystemChanged || u.Restored {
+		n.alerts.systemChanged.Store(true)
+	}
+	if u.Establishing {
+		n.raft.Look()
+	}
+	if u.SystemChanged || u.Restored {
+		n.roles.look()
+	}
+}
+
+// errState is why a node stops whose state machine cannot go on.
+var errState = errors.New("the state machine cannot go on")
+
+// fail stops the node.
+func (n *Node) fail(err error) {
+	select {
+	case n.alerts.failed <- fmt.Errorf("%w: %w", errState, err):
+	default: // it is stopping already
+	}
+}
+
+// restoring is called before a snapshot takes the place of the state: whoever
+// watches this node's keys would miss what happened in between.
+func (n *Node) restoring() {
+	n.log.Info("a snapshot takes the place of the state")
+}
+
+// raftBind is where the raft port listens: at every address if bind has a
+// wildcard, otherwise at its first one.
+func raftBind(cfg *config.Config) string {
+	host := ""
+	for _, b := range cfg.BindAddresses() {
+		if b.Host == "0.0.0.0" || b.Host == "::" {
+			host = ""
+			break
+		}
+		if host == "" {
+			host = b.Host
+		}
+	}
+	return net.JoinHostPort(host, strconv.Itoa(cfg.RaftPort))
+}

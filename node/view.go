@@ -1,0 +1,110 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/sentinelapi"
+	"github.com/holdfast/holdfast/store"
+)
+
+// failoverTimeout is what Sentinel clients are told a failover takes at most:
+// the bound promised for a crash.
+const failoverTimeout = 2 * time.Second
+
+// View is the cluster as the Sentinel port of this node shows it. If this node is
+// the master, that is confirmed after the call began; if it cannot be, the view
+// has no master.
+func (n *Node) View() sentinelapi.View {
+	v := n.raft.View()
+	if v.Leader == v.Self && v.Leader != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), n.masterBound())
+		defer cancel()
+		if n.raft.Confirm(ctx) != nil {
+			v.Leader = ""
+		}
+	}
+	return n.sentinelView(v)
+}
+
+// masterBound is for how long after its last confirmation a node may be named
+// master: two election timeouts.
+func (n *Node) masterBound() time.Duration { return 2 * n.settings.Config().ElectionTimeout }
+
+// sentinelView shows a View of the cluster as Sentinel shows its masters.
+func (n *Node) sentinelView(v cluster.View) sentinelapi.View {
+	cfg := n.settings.Config()
+	view := sentinelapi.View{
+		Name:            cfg.MasterName,
+		Term:            v.Term,
+		Self:            v.Self,
+		Master:          v.Leader,
+		MasterKnown:     v.Leader != "",
+		Quorum:          len(v.Voters)/2 + 1,
+		DownAfter:       n.masterBound().Milliseconds(),
+		FailoverTimeout: failoverTimeout.Milliseconds(),
+	}
+	if view.MasterKnown {
+		n.roles.lastMaster.Store(&sighting{id: v.Leader, at: n.clock.Boot()})
+	} else if last := n.roles.lastMaster.Load(); last != nil {
+		view.Master, view.MasterGone = last.id, (n.clock.Boot() - last.at).Milliseconds()
+	}
+	known := n.members()
+	for _, id := range v.Voters {
+		m, ok := n.memberOf(v, known, id)
+		if !ok {
+			continue // it has never told where it serves clients
+		}
+		view.Nodes = append(view.Nodes, n.sentinelNode(v, m))
+	}
+	if view.MasterKnown && !hasNode(view.Nodes, view.Master) {
+		view.MasterKnown = false // confirmed, but nobody knows its address yet
+	}
+	return view
+}
+
+// sighting is when a master was last named.
+type sighting struct {
+	id string
+	at time.Duration // by clock.Boot
+}
+
+func hasNode(nodes []sentinelapi.Node, id string) bool {
+	for i := range nodes {
+		if nodes[i].ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// sentinelNode shows one member.
+func (n *Node) sentinelNode(v cluster.View, m store.Member) sentinelapi.Node {
+	node := sentinelapi.Node{
+		ID:       m.ID,
+		RunID:    m.RunID,
+		Data:     sentinelapi.Addr{Host: m.DataHost, Port: m.DataPort},
+		Sentinel: sentinelapi.Addr{Host: m.SentinelHost, Port: m.SentinelPort},
+		RoleFor:  v.TermAge.Milliseconds(),
+		Offset:   int64(n.fsm.Applied()), //nolint:gosec // an index
+		LinkUp:   v.Leader != "",
+	}
+	if m.ID == v.Self {
+		return node
+	}
+	for i := range v.Peers {
+		p := &v.Peers[i]
+		if p.ID != m.ID {
+			continue
+		}
+		node.Contact = p.Age.Milliseconds()
+		node.Offset = int64(p.Applied) //nolint:gosec // an index
+		node.Down = !p.Contact
+		if node.Down {
+			node.DownFor = max(0, (p.Age - n.masterBound()).Milliseconds())
+			node.LinkUp, node.LinkDown = false, p.Age.Milliseconds()
+		}
+	}
+	return node
+}
