@@ -1,0 +1,158 @@
+package cluster
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Names inside the data directory.
+const (
+	lockFile     = "lock"
+	identityFile = "node.json"
+	raftDir      = "raft"
+)
+
+// formatVersion is that of the data directory. A directory with a higher one was
+// written by a newer release and is not touched.
+const formatVersion = 1
+
+// stage is how far a node has come in forming a cluster. It only ever rises.
+type stage string
+
+const (
+	stageEmpty  stage = "empty"  // knows no cluster
+	stageReady  stage = "ready"  // has a durable mark with list and cluster id, but raft has never run
+	stageFormed stage = "formed" // raft's first configuration is durable
+)
+
+// identity is what identityFile holds.
+type identity struct {
+	Format    int    `json:"format"`
+	NodeID    string `json:"node_id"`
+	ClusterID string `json:"cluster_id,omitempty"` // from stageReady on
+	Stage     stage  `json:"stage"`
+	Peers     []Peer `json:"peers,omitempty"` // the list that was agreed on, from stageReady on
+	LogStore  string `json:"log_store"`
+}
+
+// directory is a data directory that this process holds alone.
+type directory struct {
+	path string
+	lock *os.File
+}
+
+// openDirectory makes the data directory if it is missing and takes it.
+func openDirectory(path string) (*directory, error) {
+	if err := os.MkdirAll(filepath.Join(path, raftDir), 0o750); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(path, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close() // the reason to fail is the lock
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("data directory %s is in use by another process", path)
+		}
+		return nil, fmt.Errorf("lock data directory %s: %w", path, err)
+	}
+	return &directory{path: path, lock: f}, nil
+}
+
+// release lets another process take the directory.
+func (d *directory) release() error { return d.lock.Close() }
+
+func (d *directory) raft() string { return filepath.Join(d.path, raftDir) }
+
+// readIdentity reads what the directory is, and refuses one that is not ours. A
+// fresh directory gives an identity at stageEmpty that is not yet stored.
+func (d *directory) readIdentity(c *Config) (identity, error) {
+	path := filepath.Join(d.path, identityFile)
+	text, err := os.ReadFile(path) //nolint:gosec // a fixed name in our own directory
+	if errors.Is(err, fs.ErrNotExist) {
+		return identity{Format: formatVersion, NodeID: c.NodeID, Stage: stageEmpty, LogStore: c.Log.Store}, nil
+	}
+	if err != nil {
+		return identity{}, fmt.Errorf("data directory: %w", err)
+	}
+	var id identity
+	if err := json.Unmarshal(text, &id); err != nil {
+		return identity{}, fmt.Errorf("%s is damaged: %w", path, err)
+	}
+	return id, id.check(path, c)
+}
+
+func (id *identity) check(path string, c *Config) error {
+	switch {
+	case id.Format > formatVersion:
+		return fmt.Errorf("%s has format %d, written by a newer release; this one knows %d", path, id.Format, formatVersion)
+	case id.Format < 1:
+		return fmt.Errorf("%s is damaged: format %d", path, id.Format)
+	case id.NodeID != c.NodeID:
+		return fmt.Errorf("%s belongs to node %s, not to %s", path, id.NodeID, c.NodeID)
+	case id.LogStore != c.Log.Store:
+		return fmt.Errorf("%s: the log is kept in %s and cannot be opened as %s", path, id.LogStore, c.Log.Store)
+	case id.Stage != stageEmpty && id.Stage != stageReady && id.Stage != stageFormed,
+		(id.Stage == stageEmpty) != (id.ClusterID == ""):
+		return fmt.Errorf("%s is damaged: stage %q with cluster id %q", path, id.Stage, id.ClusterID)
+	case id.Stage != stageEmpty && len(id.Peers) > 1 && c.alone():
+		return fmt.Errorf("%s belongs to a cluster of %d nodes; set peers", path, len(id.Peers))
+	case id.Stage == stageReady && !slices.Equal(id.Peers, c.sortedPeers()):
+		return fmt.Errorf("%s: formation was begun with another list of peers; restore it, or empty the directories of all nodes", path)
+	}
+	return nil
+}
+
+// writeIdentity stores id so that after a crash either the old or the new one is
+// there.
+func (d *directory) writeIdentity(id identity) error {
+	text, err := json.MarshalIndent(id, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode identity: %w", err)
+	}
+	if err := writeDurably(filepath.Join(d.path, identityFile), append(text, '\n')); err != nil {
+		return fmt.Errorf("store identity: %w", err)
+	}
+	return nil
+}
+
+// writeDurably replaces a file: temporary name, fsync, rename, fsync of the
+// directory.
+func writeDurably(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) //nolint:errcheck // gone already after the rename
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// newClusterID draws the name of a new cluster.
+func newClusterID() (string, error) {
+	var raw [16]byte
+	if _, err := rand.Read(raw[:]); err != nil {
+		return "", fmt.Errorf("draw cluster id: %w", err)
+	}
+	return hex.EncodeToString(raw[:]), nil
+}

@@ -1,0 +1,291 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Forming a cluster takes two steps, so that a node that has lost its disk can
+// never pass for a new one.
+//
+//  1. An empty node that hears "empty" or "ready", with its own list of peers, from
+//     every listed peer, stores a ready mark: the list and the cluster's id. The node
+//     with the smallest id draws that id, the others take it over from a mark.
+//  2. A node with a mark writes raft's first configuration once every peer answers
+//     "ready" or "formed" with that cluster id.
+//
+// Nothing can be committed before two nodes have taken the second step, and after
+// the first has, no empty node hears "ready" from everyone any more. So an empty
+// node that hears "formed" has lost its disk, or was never part: it must not vote
+// and waits until it is made a new member.
+
+// state is what nodes tell each other while forming.
+type state struct {
+	stage   stage
+	cluster string
+	peers   []Peer // in the order of ids
+}
+
+var stageCodes = []stage{stageEmpty, stageReady, stageFormed}
+
+func (s *state) encode() []byte {
+	b := []byte{byte(slices.Index(stageCodes, s.stage))}
+	b = appendText(b, s.cluster)
+	b = append(b, byte(len(s.peers)))
+	for _, p := range s.peers {
+		b = appendText(appendText(b, p.ID), p.Addr)
+	}
+	return b
+}
+
+// parseState takes the state of another node apart.
+func parseState(b []byte) (state, error) {
+	f := fields{rest: b}
+	code := int(f.byte())
+	s := state{cluster: f.text()}
+	count := int(f.byte())
+	for i := 0; i < count && !f.bad; i++ {
+		s.peers = append(s.peers, Peer{ID: f.text(), Addr: f.text()})
+	}
+	if !f.done() || code >= len(stageCodes) || count > maxNodes || len(s.cluster) > maxCluster {
+		return state{}, errFrame
+	}
+	s.stage = stageCodes[code]
+	if (s.stage == stageEmpty) != (s.cluster == "") {
+		return state{}, errFrame
+	}
+	return s, nil
+}
+
+// state is this node's.
+func (n *Node) state() state {
+	id := n.identity.Load()
+	return state{id.Stage, id.ClusterID, n.cfg.sortedPeers()}
+}
+
+// serveForm answers one question for this node's state.
+func (n *Node) serveForm(c *session) {
+	defer closeConn(c)
+	inTime := limit(c, handshakeTimeout)
+	defer inTime()
+	if _, err := readFrame(c, make([]byte, maxFrame)); err != nil {
+		return
+	}
+	own := n.state()
+	if err := writeFrame(c, own.encode()); err != nil {
+		n.log.Debug("formation: cannot answer", "node", c.peer.id, "err", err)
+	}
+}
+
+// askState asks a peer for its state.
+func (n *Node) askState(ctx context.Context, p *peer) (state, error) {
+	c, err := n.dial(ctx, p, kindForm)
+	if err != nil {
+		return state{}, err
+	}
+	defer closeConn(c)
+	inTime := limit(c, handshakeTimeout)
+	defer inTime()
+	own := n.state()
+	if err := writeFrame(c, own.encode()); err != nil {
+		return state{}, err
+	}
+	body, err := readFrame(c, make([]byte, maxFrame))
+	if err != nil {
+		return state{}, err
+	}
+	return parseState(body)
+}
+
+// form returns when this node may open raft: nil, or why it never may.
+func (n *Node) form(ctx context.Context) error {
+	if n.identity.Load().Stage != stageFormed && n.cfg.alone() {
+		return n.formAlone()
+	}
+	for n.identity.Load().Stage != stageFormed {
+		heard, missing := n.askAll(ctx)
+		if err := n.step(heard, missing); err != nil {
+			return err
+		}
+		if n.identity.Load().Stage != stageFormed && !sleep(ctx, n.cfg.ElectionTimeout/2) {
+			return ctx.Err()
+		}
+	}
+	n.setWaiting("")
+	return nil
+}
+
+// formAlone makes a cluster of one.
+func (n *Node) formAlone() error {
+	id, err := newClusterID()
+	if err != nil {
+		return err
+	}
+	if err := n.advance(stageReady, id); err != nil {
+		return err
+	}
+	return n.bootstrap()
+}
+
+// askAll asks every peer at the same time. missing are those without an answer.
+func (n *Node) askAll(ctx context.Context) (heard map[string]state, missing []string) {
+	type answer struct {
+		id    string
+		state state
+		err   error
+	}
+	answers := make(chan answer, len(n.others))
+	for _, p := range n.others {
+		n.wg.Go(func() {
+			s, err := n.askState(ctx, p)
+			answers <- answer{p.id, s, err}
+		})
+	}
+	heard = map[string]state{}
+	for range n.others {
+		a := <-answers
+		if a.err != nil {
+			missing = append(missing, a.id)
+			continue
+		}
+		heard[a.id] = a.state
+	}
+	slices.Sort(missing)
+	return heard, missing
+}
+
+// step does what the answers allow, and says for whom this node waits otherwise.
+func (n *Node) step(heard map[string]state, missing []string) error {
+	own := n.state()
+	next, cluster, wait := decide(&own, n.cfg.NodeID, heard, missing)
+	n.setWaiting(wait)
+	switch {
+	case next == stageReady && cluster == "":
+		id, err := newClusterID()
+		if err != nil {
+			return err
+		}
+		return n.advance(stageReady, id)
+	case next == stageReady:
+		return n.advance(stageReady, cluster)
+	case next == stageFormed:
+		return n.bootstrap()
+	}
+	return nil
+}
+
+// decide is the rule of formation: which stage a node may enter, with which
+// cluster id ("" for a new one), or what it waits for.
+func decide(own *state, self string, heard map[string]state, missing []string) (next stage, cluster, wait string) {
+	for _, id := range sortedKeys(heard) {
+		s := heard[id]
+		switch {
+		case own.stage == stageEmpty && s.stage == stageFormed:
+			return "", "", fmt.Sprintf("node %s belongs to cluster %s already and this node's data directory is empty: "+
+				"it takes no part until it is removed from that cluster and added again", id, s.cluster)
+		case !slices.Equal(s.peers, own.peers):
+			return "", "", fmt.Sprintf("node %s has another list of peers", id)
+		case s.stage == stageEmpty:
+		case own.stage == stageReady && s.cluster != own.cluster, cluster != "" && s.cluster != cluster:
+			return "", "", fmt.Sprintf("node %s is forming another cluster: empty the directories of the nodes that never ran", id)
+		default:
+			cluster = s.cluster
+		}
+	}
+	if len(missing) > 0 {
+		return "", "", "waiting for " + strings.Join(missing, ", ")
+	}
+	if own.stage == stageEmpty {
+		if cluster == "" && self != own.peers[0].ID {
+			return "", "", "waiting for " + own.peers[0].ID + " to name the cluster"
+		}
+		return stageReady, cluster, ""
+	}
+	for _, id := range sortedKeys(heard) {
+		if heard[id].stage == stageEmpty {
+			return "", "", "waiting for " + id + " to get ready"
+		}
+	}
+	return stageFormed, own.cluster, ""
+}
+
+func sortedKeys(m map[string]state) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// advance stores a new stage.
+func (n *Node) advance(s stage, cluster string) error {
+	id := *n.identity.Load()
+	id.Stage, id.ClusterID, id.Peers = s, cluster, n.cfg.sortedPeers()
+	if err := n.dir.writeIdentity(id); err != nil {
+		return err
+	}
+	n.identity.Store(&id)
+	n.log.Info("formation", "stage", string(s), "cluster", cluster)
+	return nil
+}
+
+// bootstrap writes raft's first configuration and enters the last stage. It can be
+// repeated after a crash at any point, which raft.BootstrapCluster cannot: that
+// refuses when the term is there and the configuration is not.
+func (n *Node) bootstrap() error {
+	id := n.identity.Load()
+	last, err := n.logs.LastIndex()
+	if err != nil {
+		return fmt.Errorf("look for raft's state: %w", err)
+	}
+	if last == 0 {
+		var c raft.Configuration
+		for _, p := range id.Peers {
+			c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.Addr)})
+		}
+		first := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(c)}
+		if err := n.stable.SetUint64([]byte(keyTerm), first.Term); err != nil {
+			return err
+		}
+		if err := n.logs.StoreLog(first); err != nil {
+			return err
+		}
+	}
+	return n.advance(stageFormed, id.ClusterID)
+}
+
+// checkState refuses a directory whose parts do not belong together.
+func (n *Node) checkState() error {
+	exists, err := raft.HasExistingState(n.logs, n.stable, n.snaps)
+	if err != nil {
+		return fmt.Errorf("look for raft's state: %w", err)
+	}
+	switch s := n.identity.Load().Stage; {
+	case s == stageFormed && !exists:
+		return fmt.Errorf("%s says that this node is part of a cluster, but raft's files in %s are gone; restore them, or empty the whole directory", identityFile, n.dir.raft())
+	case s == stageEmpty && exists:
+		return fmt.Errorf("%s is gone, but raft's files in %s are there; restore it", identityFile, n.dir.raft())
+	}
+	return nil
+}
+
+// setWaiting says what formation waits for, in the View and, when it changes or
+// goes on for long, in the log.
+func (n *Node) setWaiting(text string) {
+	old := n.waiting.Swap(&text)
+	now := n.cfg.Clock.Boot()
+	changed := old == nil || *old != text
+	if text != "" && (changed || now-n.waitLogged > 10*time.Second) {
+		n.waitLogged = now
+		n.log.Info("formation waits", "for", text)
+	}
+	if changed {
+		n.look()
+	}
+}

@@ -1,0 +1,334 @@
+package cluster_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/internal/clock"
+)
+
+// machine is a state machine: a map, and the term of the last establishing entry.
+type machine struct {
+	established, applied atomic.Uint64
+	hint                 func()
+
+	mu   sync.Mutex
+	data map[string]string
+}
+
+const establishing = "establish"
+
+func (m *machine) Apply(l *raft.Log) any {
+	defer m.applied.Store(l.Index)
+	if string(l.Data) == establishing {
+		m.established.Store(l.Term)
+		if m.hint != nil {
+			m.hint()
+		}
+		return nil
+	}
+	k, v, _ := strings.Cut(string(l.Data), "=")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.data[k] = v
+	return v
+}
+
+func (m *machine) get(k string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.data[k]
+}
+
+// image is what snapshots of a machine hold.
+type image struct {
+	Data                 map[string]string
+	Applied, Established uint64
+}
+
+func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return image{maps.Clone(m.data), m.applied.Load(), m.established.Load()}, nil
+}
+
+func (m *machine) Restore(r io.ReadCloser) error {
+	var i image
+	if err := json.NewDecoder(r).Decode(&i); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.data = i.Data
+	m.applied.Store(i.Applied)
+	m.established.Store(i.Established)
+	return nil
+}
+
+func (i image) Persist(sink raft.SnapshotSink) error {
+	if err := json.NewEncoder(sink).Encode(i); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+func (image) Release() {}
+
+// The machine is the node's Source as well.
+func (m *machine) Established() uint64 { return m.established.Load() }
+func (m *machine) Applied() uint64     { return m.applied.Load() }
+func (m *machine) Instant() int64      { return int64(m.applied.Load()) }
+
+// source adds the record of a node.
+type source struct {
+	*machine
+	id string
+}
+
+func (s source) Info() []byte { return []byte("info of " + s.id) }
+
+// member is one node with the program around it.
+type member struct {
+	id   string
+	cfg  cluster.Config
+	fsm  *machine
+	node *cluster.Node
+
+	stop   context.CancelFunc
+	ended  chan struct{} // closed when Run has returned
+	result error         // of Run, once ended
+}
+
+// trio is a cluster under test.
+type trio struct {
+	t       *testing.T
+	wires   *wires
+	members map[string]*member
+	ids     []string
+	tweak   func(*cluster.Config)
+}
+
+const testElection = 150 * time.Millisecond
+
+// newTrio prepares three nodes; none is started.
+func newTrio(t *testing.T, tweak func(*cluster.Config)) *trio {
+	t.Helper()
+	c := &trio{t: t, wires: newWires(), members: map[string]*member{}, ids: []string{"n1", "n2", "n3"}, tweak: tweak}
+	var peers []cluster.Peer
+	for _, id := range c.ids {
+		peers = append(peers, cluster.Peer{ID: id, Addr: freeAddr(t)})
+	}
+	for i, id := range c.ids {
+		c.members[id] = &member{id: id, cfg: cluster.Config{
+			NodeID:          id,
+			Dir:             filepath.Join(t.TempDir(), id),
+			Peers:           peers,
+			Bind:            peers[i].Addr,
+			Secret:          "open sesame",
+			ElectionTimeout: testElection,
+			Dial:            c.wires.dialer(id, peers),
+			Logger:          testLogger(t, id),
+		}}
+	}
+	t.Cleanup(c.close)
+	return c
+}
+
+// started is a trio that runs.
+func started(t *testing.T, tweak func(*cluster.Config)) *trio {
+	t.Helper()
+	c := newTrio(t, tweak)
+	for _, id := range c.ids {
+		c.start(id)
+	}
+	return c
+}
+
+func (c *trio) close() {
+	c.wires.heal()
+	for _, id := range c.ids {
+		c.kill(id)
+	}
+}
+
+// start opens and runs a node.
+func (c *trio) start(id string) *member {
+	c.t.Helper()
+	m := c.members[id]
+	if c.tweak != nil {
+		c.tweak(&m.cfg)
+	}
+	if err := m.start(); err != nil {
+		c.t.Fatalf("%s does not open: %v", id, err)
+	}
+	return m
+}
+
+func (m *member) start() error {
+	m.fsm = &machine{data: map[string]string{}}
+	m.cfg.FSM, m.cfg.Source = m.fsm, source{m.fsm, m.id}
+	node, err := cluster.Open(m.cfg)
+	if err != nil {
+		return err
+	}
+	m.node, m.fsm.hint = node, node.Look
+	ctx, cancel := context.WithCancel(context.Background())
+	m.stop, m.ended = cancel, make(chan struct{})
+	go func() {
+		defer close(m.ended)
+		m.result = node.Run(ctx)
+	}()
+	go m.establish()
+	return nil
+}
+
+// establish does what a leader has to do first.
+func (m *member) establish() {
+	node, ended := m.node, m.ended
+	var term uint64
+	for {
+		if v := node.View(); v.RaftLeader && v.Term != term {
+			term = v.Term
+			node.Apply([]byte(establishing), time.Second)
+		}
+		select {
+		case <-ended:
+			return
+		case <-node.Changed():
+		}
+	}
+}
+
+// kill ends a node if it runs, and waits.
+func (c *trio) kill(id string) {
+	c.t.Helper()
+	m := c.members[id]
+	if m.node == nil {
+		return
+	}
+	m.stop()
+	<-m.ended
+	if err := m.node.Close(); err != nil {
+		c.t.Logf("close %s: %v", id, err)
+	}
+	m.node = nil
+}
+
+// live are the nodes that run.
+func (c *trio) live() (list []*member) {
+	for _, id := range c.ids {
+		if c.members[id].node != nil {
+			list = append(list, c.members[id])
+		}
+	}
+	return list
+}
+
+// leader waits for a node that is confirmed as established leader.
+func (c *trio) leader() *member {
+	c.t.Helper()
+	return c.leaderAmong(c.ids...)
+}
+
+func (c *trio) leaderAmong(ids ...string) *member {
+	c.t.Helper()
+	var found *member
+	c.eventually(fmt.Sprintf("a leader among %v", ids), func() bool {
+		for _, id := range ids {
+			m := c.members[id]
+			if m.node == nil {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), testElection)
+			err := m.node.Confirm(ctx)
+			cancel()
+			if err == nil && m.node.View().IsLeader {
+				found = m
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// others are the running nodes but one.
+func (c *trio) others(m *member) (list []*member) {
+	for _, o := range c.live() {
+		if o != m {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+// put writes through whoever leads, until it has succeeded.
+func (c *trio) put(k, v string) {
+	c.t.Helper()
+	c.eventually("a write of "+k, func() bool {
+		return c.leader().node.Apply([]byte(k+"="+v), time.Second).Error() == nil
+	})
+}
+
+// sees waits until a node's state has k=v.
+func (c *trio) sees(m *member, k, v string) {
+	c.t.Helper()
+	c.eventually(fmt.Sprintf("%s=%s on %s", k, v, m.id), func() bool { return m.fsm.get(k) == v })
+}
+
+// eventually polls until cond holds.
+func (c *trio) eventually(what string, cond func() bool) {
+	c.t.Helper()
+	eventually(c.t, what, cond)
+}
+
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	deadline := clock.Mono() + 15*time.Second
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		if clock.Mono() > deadline {
+			t.Fatalf("not within 15 s: %s", what)
+		}
+		<-tick.C
+	}
+}
+
+// pause lets time pass in which something must not happen.
+func pause(d time.Duration) { <-time.After(d) }
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// testLogger logs to stderr if HOLDFAST_TEST_LOG is set.
+func testLogger(t *testing.T, id string) *slog.Logger {
+	t.Helper()
+	if os.Getenv("HOLDFAST_TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("n", id)
+}

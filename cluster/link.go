@@ -1,0 +1,307 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The frames of probe connections. Those of a question have one size, and so have
+// answers but for the record at the end of an answer to a ping.
+//
+//	term question  'T' nonce
+//	term answer    't' nonce term
+//	ping question  'P' nonce hash       (of the record the asker has)
+//	ping answer    'p' nonce report record
+const (
+	askTerm  = 'T'
+	tellTerm = 't'
+	askPing  = 'P'
+	tellPing = 'p'
+
+	nonceLen  = 8
+	termSize  = 1 + nonceLen + 8
+	pingAsk   = 1 + nonceLen + 8
+	pingTell  = 1 + nonceLen + reportLen + 2
+	reportLen = 8 + 1 + 4 + 4 + 8 + 8 + 8 // term flags age election applied instant hash
+)
+
+// report is what a node tells of itself in answer to a ping.
+type report struct {
+	term     uint64
+	master   bool          // it is established leader
+	age      time.Duration // since the start of its last confirmed round; valid if master
+	election time.Duration
+	applied  uint64
+	instant  int64 // cluster time, ms
+	hash     uint64
+	info     []byte // nil if the asker has it already
+}
+
+// noAge stands for a node that has never confirmed its term.
+const noAge = ^uint32(0)
+
+func (r *report) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, r.term)
+	var flags byte
+	age := noAge
+	if r.master {
+		flags = 1
+		age = uint32(min(r.age.Milliseconds()+1, int64(noAge-1))) //nolint:gosec // bounded
+	}
+	b = append(b, flags)
+	b = binary.BigEndian.AppendUint32(b, age)
+	b = binary.BigEndian.AppendUint32(b, uint32(r.election.Milliseconds())) //nolint:gosec // a setting
+	b = binary.BigEndian.AppendUint64(b, r.applied)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.instant)) //nolint:gosec // its bits
+	b = binary.BigEndian.AppendUint64(b, r.hash)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(r.info))) //nolint:gosec // at most MaxInfo
+	return append(b, r.info...)
+}
+
+// readReport reads what append has written. The record is bounded by MaxInfo.
+func readReport(rd *bufio.Reader) (report, error) {
+	var buf [reportLen + 2]byte
+	if _, err := io.ReadFull(rd, buf[:]); err != nil {
+		return report{}, err
+	}
+	f := fields{rest: buf[:]}
+	r := report{term: f.uint64(), master: f.byte() == 1}
+	age := f.uint32()
+	r.age = time.Duration(age) * time.Millisecond
+	r.master = r.master && age != noAge
+	r.election = time.Duration(f.uint32()) * time.Millisecond
+	r.applied = f.uint64()
+	r.instant = int64(f.uint64()) //nolint:gosec // its bits
+	r.hash = f.uint64()
+	size := int(f.uint16())
+	if size > MaxInfo {
+		return report{}, errFrame
+	}
+	if size == 0 {
+		return r, nil
+	}
+	info := make([]byte, MaxInfo)[:size]
+	_, err := io.ReadFull(rd, info)
+	r.info = info
+	return r, err
+}
+
+// link is this node's probe connection to a peer: questions go out on it, answers
+// come in. It is dialed again whenever it breaks.
+type link struct {
+	node  *Node
+	peer  *peer
+	again chan struct{} // the peer is up: dial at once
+
+	conn atomic.Pointer[session] // nil while there is none
+
+	mu struct {
+		sync.Mutex
+		pings [16]ping // by nonce
+		nonce uint64
+	}
+}
+
+// ping is a question under way.
+type ping struct {
+	nonce uint64
+	asked time.Duration
+}
+
+func newLink(n *Node, p *peer) *link {
+	return &link{node: n, peer: p, again: make(chan struct{}, 1)}
+}
+
+// redial asks for a dial at once, if the link is down.
+func (l *link) redial() {
+	select {
+	case l.again <- struct{}{}:
+	default:
+	}
+}
+
+// up tells whether questions can be sent.
+func (l *link) up() bool { return l.conn.Load() != nil }
+
+// send writes a frame. A connection that does not take it is closed.
+func (l *link) send(frame []byte) bool {
+	conn := l.conn.Load()
+	if conn == nil || l.node.hooks.cut(l.peer.id) != nil {
+		return false
+	}
+	if _, err := conn.Write(frame); err != nil {
+		closeConn(conn)
+		return false
+	}
+	return true
+}
+
+// ping asks for a report.
+func (l *link) ping(now time.Duration) {
+	last, _ := l.peer.last()
+	l.mu.Lock()
+	l.mu.nonce++
+	nonce := l.mu.nonce
+	l.mu.pings[nonce%uint64(len(l.mu.pings))] = ping{nonce, now}
+	l.mu.Unlock()
+	frame := binary.BigEndian.AppendUint64([]byte{askPing}, nonce)
+	l.send(binary.BigEndian.AppendUint64(frame, last.hash))
+}
+
+// asked is when the ping with the given nonce was sent.
+func (l *link) asked(nonce uint64) (time.Duration, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := &l.mu.pings[nonce%uint64(len(l.mu.pings))]
+	if p.nonce != nonce || p.asked == 0 {
+		return 0, false
+	}
+	at := p.asked
+	*p = ping{}
+	return at, true
+}
+
+// run keeps the link up until ctx ends.
+func (l *link) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		c, err := l.node.dial(ctx, l.peer, kindProbe)
+		if err != nil {
+			t := time.NewTimer(l.node.cfg.ElectionTimeout / 2)
+			select {
+			case <-ctx.Done():
+			case <-t.C:
+			case <-l.again:
+				sleep(ctx, 5*time.Millisecond) // let it finish starting
+			}
+			t.Stop()
+			continue
+		}
+		l.serve(ctx, c)
+	}
+}
+
+// serve reads answers until the connection ends.
+func (l *link) serve(ctx context.Context, c *session) {
+	stop := context.AfterFunc(ctx, func() { closeConn(c) })
+	l.conn.Store(c)
+	l.ping(l.node.cfg.Clock.Boot())
+	l.node.confirm.connected(l)
+	err := l.read(c)
+	l.conn.Store(nil)
+	stop()
+	closeConn(c)
+	l.peer.parted(c.said.instance)
+	if ctx.Err() == nil {
+		l.node.log.Debug("probe connection ended", "node", l.peer.id, "err", err)
+	}
+}
+
+// read takes answers.
+func (l *link) read(c *session) error {
+	r := bufio.NewReader(c.Conn)
+	var head [1 + nonceLen]byte
+	for {
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			return err
+		}
+		nonce := binary.BigEndian.Uint64(head[1:])
+		switch head[0] {
+		case tellTerm:
+			var term [8]byte
+			if _, err := io.ReadFull(r, term[:]); err != nil {
+				return err
+			}
+			l.node.confirm.answered(l, nonce, binary.BigEndian.Uint64(term[:]))
+		case tellPing:
+			rep, err := readReport(r)
+			if err != nil {
+				return err
+			}
+			l.told(c, nonce, &rep)
+		default:
+			return errFrame
+		}
+	}
+}
+
+// told takes the answer to a ping.
+func (l *link) told(c *session, nonce uint64, r *report) {
+	asked, ok := l.asked(nonce)
+	if !ok || l.node.hooks.cut(l.peer.id) != nil {
+		return
+	}
+	if r.election != l.node.cfg.ElectionTimeout {
+		l.node.warnElection(l.peer, r.election)
+	}
+	l.peer.reported(*r, asked)
+	l.peer.sighted(c.said.instance, l.node.cfg.Clock.Boot())
+	l.node.sawTerm(r.term)
+	l.node.look()
+}
+
+// stale closes a connection on which nothing has been answered for long, so that
+// a half-open one does not stay.
+func (l *link) stale(now, limit time.Duration) {
+	_, asked := l.peer.last()
+	l.mu.Lock()
+	oldest := now
+	for _, p := range l.mu.pings {
+		if p.asked != 0 && p.asked > asked {
+			oldest = min(oldest, p.asked)
+		}
+	}
+	if now-oldest > limit {
+		clear(l.mu.pings[:])
+	}
+	l.mu.Unlock()
+	if conn := l.conn.Load(); conn != nil && now-oldest > limit {
+		closeConn(conn)
+	}
+}
+
+// serveProbe answers a peer's questions.
+func (n *Node) serveProbe(c *session) {
+	defer closeConn(c)
+	defer c.peer.parted(c.said.instance)
+	r := bufio.NewReader(c.Conn)
+	var head [1 + nonceLen]byte
+	out := make([]byte, 0, pingTell+MaxInfo)
+	for {
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			return
+		}
+		out = out[:0]
+		switch head[0] {
+		case askTerm:
+			out = append(append(out, tellTerm), head[1:]...)
+			out = binary.BigEndian.AppendUint64(out, n.raftNode().CurrentTerm())
+		case askPing:
+			var hash [8]byte
+			if _, err := io.ReadFull(r, hash[:]); err != nil {
+				return
+			}
+			c.peer.sighted(c.said.instance, n.cfg.Clock.Boot())
+			rep := n.report(binary.BigEndian.Uint64(hash[:]))
+			out = rep.append(append(append(out, tellPing), head[1:]...))
+		default:
+			n.grumble("probe", slog.LevelInfo, "a node sent a malformed probe", "node", c.peer.id)
+			return
+		}
+		if n.hooks.cut(c.peer.id) != nil {
+			continue
+		}
+		if _, err := c.Conn.Write(out); err != nil {
+			return
+		}
+	}
+}
+
+// errClosed is why an operation on a stopped node fails.
+var errClosed = errors.New("the node has stopped")

@@ -1,0 +1,288 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The kinds of connections between nodes.
+const (
+	kindForm  = "form"  // one exchange of formation states
+	kindRaft  = "raft"  // raft's own requests
+	kindProbe = "probe" // term probes and pings, for as long as both live
+)
+
+const (
+	maxShaking  = 64 // inbound handshakes at one time
+	dialTimeout = 500 * time.Millisecond
+	keepAlive   = 5 * time.Second
+	userTimeout = 2000 // ms until unacknowledged bytes end a connection
+)
+
+// session is a connection whose peer has proved who it is.
+type session struct {
+	net.Conn
+	peer *peer
+	said hello // by the peer
+}
+
+// listener is the listening socket and the connections it gave.
+type listener struct {
+	net.Listener
+	shaking chan struct{} // one place for each handshake under way
+
+	mu struct {
+		sync.Mutex
+		conns  map[net.Conn]struct{}
+		closed bool
+	}
+}
+
+// listen opens the raft port.
+func listen(addr string) (*listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("raft port: %w", err)
+	}
+	ln := &listener{Listener: l, shaking: make(chan struct{}, maxShaking)}
+	ln.mu.conns = map[net.Conn]struct{}{}
+	return ln, nil
+}
+
+// keep takes note of a connection that shutdown has to close. It is closed and
+// refused if that has begun.
+func (l *listener) keep(c net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.closed {
+		closeConn(c)
+		return false
+	}
+	l.mu.conns[c] = struct{}{}
+	return true
+}
+
+func (l *listener) drop(c net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.mu.conns, c)
+}
+
+// shutdown closes the socket and every connection.
+func (l *listener) shutdown() {
+	closeErr := l.Close()
+	_ = closeErr //nolint:errcheck // it is closed in any case
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.closed = true
+	for c := range l.mu.conns {
+		closeConn(c)
+	}
+}
+
+// accepted is a connection that its listener forgets when it is closed.
+type acceptedConn struct {
+	net.Conn
+	from *listener
+}
+
+// Close closes the connection.
+func (c *acceptedConn) Close() error {
+	c.from.drop(c.Conn)
+	return c.Conn.Close()
+}
+
+// acceptLoop takes connections until the socket is closed.
+func (n *Node) acceptLoop(ctx context.Context) error {
+	for {
+		conn, err := n.listener.Accept()
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			n.grumble("accept", slog.LevelWarn, "cannot accept a connection from another node", "err", err)
+			if !sleep(ctx, 50*time.Millisecond) {
+				return nil
+			}
+			continue
+		}
+		select {
+		case n.listener.shaking <- struct{}{}:
+			n.wg.Go(func() { n.receive(conn) })
+		default:
+			n.grumble("shaking", slog.LevelWarn, "too many handshakes at once; a connection was refused", "from", conn.RemoteAddr())
+			closeConn(conn)
+		}
+	}
+}
+
+// receive shakes hands and hands the connection to whoever serves its kind.
+func (n *Node) receive(raw net.Conn) {
+	if !n.listener.keep(raw) {
+		<-n.listener.shaking
+		return
+	}
+	conn := &acceptedConn{raw, n.listener}
+	tune(raw)
+	said, err := shakeIn(conn, n.key, n.hello(), n.judge)
+	<-n.listener.shaking
+	if err != nil {
+		n.refused(conn, &said, err)
+		closeConn(conn)
+		return
+	}
+	p := n.peers[said.from]
+	p.link.redial()
+	n.handler(said.kind)(&session{conn, p, said})
+}
+
+// refused logs why an inbound connection came to nothing.
+func (n *Node) refused(conn net.Conn, said *hello, err error) {
+	var r *refusal
+	if !errors.As(err, &r) {
+		n.grumble("handshake", slog.LevelInfo, "a connection to the raft port failed its handshake", "from", conn.RemoteAddr(), "err", err)
+		return
+	}
+	if r.verdict == notServingYet || r.verdict == unformed {
+		return // passes by itself
+	}
+	n.grumble(r.Error(), slog.LevelWarn, "refused a connection from another node",
+		"from", conn.RemoteAddr(), "node", said.from, "kind", said.kind, "reason", r.Error())
+}
+
+// hello is what this node says of itself.
+func (n *Node) hello() hello {
+	return hello{
+		from:     n.cfg.NodeID,
+		cluster:  n.clusterID(),
+		announce: n.cfg.announced(),
+		election: n.cfg.ElectionTimeout,
+		instance: n.instance,
+	}
+}
+
+// judge decides about a dialer that knows the secret.
+func (n *Node) judge(h hello) verdict {
+	own := n.clusterID()
+	p := n.peers[h.from]
+	switch {
+	case h.from == n.cfg.NodeID:
+		return ownID
+	case h.to != n.cfg.NodeID:
+		return wrongNode
+	case p == nil:
+		return unknownNode
+	case own != "" && h.cluster != "" && own != h.cluster:
+		return wrongCluster
+	case (own == "" || h.cluster == "") && h.kind != kindForm:
+		return unformed
+	case !p.meet(&h, n.cfg.Clock.Boot(), n.window()):
+		return duplicate
+	case n.handler(h.kind) == nil:
+		return unknownKind
+	case (h.kind == kindRaft || h.kind == kindProbe) && n.raftNode() == nil:
+		return notServingYet
+	}
+	return accepted
+}
+
+// dial opens a proved connection to a peer.
+func (n *Node) dial(ctx context.Context, p *peer, kind string) (*session, error) {
+	if err := n.hooks.cut(p.id); err != nil {
+		return nil, err
+	}
+	addr := p.address()
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := n.cfg.Dial(ctx, "tcp", addr)
+	if err != nil {
+		p.dialed(err)
+		return nil, err
+	}
+	tune(conn)
+	own := n.hello()
+	own.kind, own.to = kind, p.id
+	stop := context.AfterFunc(n.ctx, func() { closeConn(conn) }) // a stopping node does not wait for handshakes
+	said, err := shakeOut(conn, n.key, own)
+	stop()
+	p.dialed(err)
+	if err == nil && !n.sameCluster(&said, kind) {
+		err = &refusal{verdict: wrongCluster, proved: true, cluster: said.cluster}
+	}
+	if err == nil && !p.meet(&said, n.cfg.Clock.Boot(), n.window()) {
+		err = fmt.Errorf("two processes have the id %s", p.id)
+		n.grumble("two "+p.id, slog.LevelWarn, "two processes have the id of one node", "node", p.id, "addr", addr)
+	}
+	if err != nil {
+		closeConn(conn)
+		n.notAdmitted(p, addr, err)
+		return nil, err
+	}
+	n.admitted(p)
+	return &session{conn, p, said}, nil
+}
+
+// sameCluster tells whether a node that was dialed belongs where this one does.
+func (n *Node) sameCluster(said *hello, kind string) bool {
+	own := n.clusterID()
+	if own == "" || said.cluster == "" {
+		return kind == kindForm
+	}
+	return own == said.cluster
+}
+
+// tune sets the options of a connection between nodes.
+func tune(conn net.Conn) {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive, Count: 3}) //nolint:errcheck // it works without
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { //nolint:errcheck // it works without
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, userTimeout) //nolint:errcheck // it works without
+	})
+}
+
+// sleep waits for d; false if ctx ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// grumbles limits repeated log lines: one of each sort per second.
+type grumbles struct {
+	mu   sync.Mutex
+	last map[string]time.Duration // by sort; those are few and not chosen by others
+}
+
+// grumble logs, but no more than one line of a sort per second.
+func (n *Node) grumble(sort string, level slog.Level, msg string, args ...any) {
+	now := n.cfg.Clock.Boot()
+	n.grumbles.mu.Lock()
+	last, again := n.grumbles.last[sort]
+	if again && now-last < time.Second {
+		n.grumbles.mu.Unlock()
+		return
+	}
+	n.grumbles.last[sort] = now
+	n.grumbles.mu.Unlock()
+	n.log.Log(context.Background(), level, msg, args...) //nolint:sloglint // handed on
+}

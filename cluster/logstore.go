@@ -1,0 +1,208 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	wal "github.com/hashicorp/raft-wal"
+	"go.etcd.io/bbolt"
+
+	"github.com/holdfast/holdfast/internal/clock"
+)
+
+// entryOverhead is what an entry takes beside its command: raft's own entries,
+// which configurations are, fit in it as well.
+const entryOverhead = 64 << 10
+
+// backend is a log store that can be closed.
+type backend interface {
+	raft.LogStore
+	io.Closer
+}
+
+// openBackend opens the chosen log store in dir.
+func openBackend(kind, dir string, log hclog.Logger) (backend, error) {
+	if kind == LogStoreBolt {
+		return openBolt(filepath.Join(dir, "log.db"))
+	}
+	path := filepath.Join(dir, "wal")
+	if err := os.MkdirAll(path, 0o750); err != nil {
+		return nil, err
+	}
+	return wal.Open(path, wal.WithLogger(log))
+}
+
+// openBolt opens a bolt file. The list of free pages is not written with every
+// commit; it is found again at the next start.
+func openBolt(path string) (*raftboltdb.BoltStore, error) {
+	return raftboltdb.New(raftboltdb.Options{
+		Path: path,
+		BoltOptions: &bbolt.Options{
+			NoFreelistSync: true,
+			FreelistType:   bbolt.FreelistMapType,
+			Timeout:        time.Second,
+		},
+		MsgpackUseNewTimeFormat: true,
+	})
+}
+
+// logStore stands between raft and the log on disk: it measures, keeps recent
+// entries in memory, and makes the node stop at the first error, because after a
+// failed fsync nobody knows what the disk holds.
+type logStore struct {
+	back     backend
+	cache    *logCache
+	maxBytes int64
+	clock    clock.Clock
+	hooks    *hooks
+	fail     func(error) // stops the node; called at most a few times
+	observe  func(time.Duration)
+	onConfig func(index uint64, c raft.Configuration) // a configuration is about to be used
+
+	running atomic.Bool  // raft's goroutines have started
+	since   atomic.Int64 // clock.Boot at the start of the append under way; 0 if none is
+	mu      struct {
+		sync.Mutex
+		logFigures
+	}
+}
+
+// logFigures count what was appended.
+type logFigures struct {
+	Appends  uint64        // calls, each with at least one fsync
+	Entries  uint64        // entries in them
+	Bytes    uint64        // of the commands in these
+	Time     time.Duration // spent in them
+	sinceAll int64         // bytes since the last snapshot
+}
+
+var (
+	_ raft.LogStore          = (*logStore)(nil)
+	_ raft.MonotonicLogStore = (*logStore)(nil)
+)
+
+// IsMonotonic passes on whether the store refuses gaps: raft has to know.
+func (s *logStore) IsMonotonic() bool {
+	m, ok := s.back.(raft.MonotonicLogStore)
+	return ok && m.IsMonotonic()
+}
+
+// FirstIndex returns the index of the first entry, 0 for none.
+func (s *logStore) FirstIndex() (uint64, error) { return s.back.FirstIndex() }
+
+// LastIndex returns the index of the last entry, 0 for none.
+func (s *logStore) LastIndex() (uint64, error) { return s.back.LastIndex() }
+
+// GetLog reads an entry. A damaged one stops the node.
+func (s *logStore) GetLog(index uint64, into *raft.Log) error {
+	if s.cache.get(index, into) {
+		return nil
+	}
+	err := s.back.GetLog(index, into)
+	if errors.Is(err, raft.ErrLogNotFound) || err != nil && err.Error() == raft.ErrLogNotFound.Error() {
+		return raft.ErrLogNotFound // raft compares
+	}
+	if err != nil {
+		return s.stop(fmt.Errorf("read entry %d of the log: %w", index, err))
+	}
+	if !s.running.Load() { // raft reads what lies behind the last snapshot when it starts
+		s.mu.Lock()
+		s.mu.sinceAll += int64(len(into.Data))
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// StoreLog appends one entry.
+func (s *logStore) StoreLog(entry *raft.Log) error { return s.StoreLogs([]*raft.Log{entry}) }
+
+// StoreLogs appends entries and returns when they are durable. There is no limit
+// on the time: an abandoned append that is carried out later would spoil the log.
+func (s *logStore) StoreLogs(entries []*raft.Log) error {
+	var size int64
+	for _, e := range entries {
+		if n := int64(len(e.Data)); n > s.maxBytes+entryOverhead {
+			return s.stop(fmt.Errorf("entry %d has %d bytes; %d can be read again", e.Index, n, s.maxBytes))
+		}
+		size += int64(len(e.Data))
+		if e.Type == raft.LogConfiguration && s.onConfig != nil {
+			s.onConfig(e.Index, raft.DecodeConfiguration(e.Data))
+		}
+	}
+	s.since.Store(int64(s.clock.Boot()))
+	began := clock.Mono()
+	err := s.append(entries)
+	took := clock.Mono() - began
+	s.since.Store(0)
+	if err != nil {
+		return s.stop(fmt.Errorf("append to the log: %w", err))
+	}
+	s.cache.add(entries)
+	if s.observe != nil {
+		s.observe(took)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.Appends++
+	s.mu.Entries += uint64(len(entries))
+	s.mu.Bytes += uint64(size)
+	s.mu.Time += took
+	s.mu.sinceAll += size
+	return nil
+}
+
+func (s *logStore) append(entries []*raft.Log) error {
+	if err := s.hooks.beforeAppend(); err != nil {
+		return err
+	}
+	if err := s.back.StoreLogs(entries); err != nil {
+		return err
+	}
+	return s.hooks.afterAppend()
+}
+
+// DeleteRange removes entries, both ends included.
+func (s *logStore) DeleteRange(first, last uint64) error {
+	s.cache.clear()
+	if err := s.back.DeleteRange(first, last); err != nil {
+		return s.stop(fmt.Errorf("truncate the log from %d to %d: %w", first, last, err))
+	}
+	return nil
+}
+
+// stop makes the node stop and returns err.
+func (s *logStore) stop(err error) error {
+	s.fail(err)
+	return err
+}
+
+// outstanding is for how long an append has been under way, 0 if none is.
+func (s *logStore) outstanding() time.Duration {
+	since := s.since.Load()
+	if since == 0 {
+		return 0
+	}
+	return s.clock.Boot() - time.Duration(since)
+}
+
+func (s *logStore) figures() logFigures {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.logFigures
+}
+
+// snapshotted takes note that a snapshot covers all but the last kept bytes.
+func (s *logStore) snapshotted(covered int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.sinceAll = max(0, s.mu.sinceAll-covered)
+}

@@ -1,0 +1,172 @@
+package cluster
+
+import (
+	"sync"
+	"time"
+)
+
+// peer is another node, as this one knows it.
+type peer struct {
+	id   string
+	bit  uint64 // its place in the masks of rounds
+	link *link
+
+	mu struct {
+		sync.Mutex
+		listed, heard string // addresses: of the static list, and last proved by the node itself
+		failed        int    // dials that failed in a row
+		alive         process
+		report        report        // its last answer to a ping
+		asked         time.Duration // clock.Boot when that was asked, 0 before the first
+		acked         uint64        // index up to which it has acknowledged our log
+	}
+	beats beats
+}
+
+// process is the process that was last seen to have a peer's id.
+type process struct {
+	instance [16]byte
+	seen     time.Duration // clock.Boot; 0 if it is known to be gone
+}
+
+// address is where to dial the peer next. An address it has told wins over the
+// list, unless dialing it keeps failing; then they take turns.
+func (p *peer) address() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.heard == "" || p.mu.failed%2 == 1 && p.mu.listed != "" {
+		return p.mu.listed
+	}
+	return p.mu.heard
+}
+
+// dialed takes note of how a dial ended.
+func (p *peer) dialed(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		p.mu.failed = 0
+		return
+	}
+	p.mu.failed++
+}
+
+// announced is the address the peer has told, or else the listed one.
+func (p *peer) announced() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.heard != "" {
+		return p.mu.heard
+	}
+	return p.mu.listed
+}
+
+// meet takes note of what a proved hello says, unless another process with the
+// same id has been seen within the last while.
+func (p *peer) meet(h *hello, now, while time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := p.mu.alive
+	if last.seen != 0 && last.instance != h.instance && now-last.seen < while {
+		return false
+	}
+	p.mu.alive = process{h.instance, now}
+	if validAddr(h.announce) {
+		p.mu.heard = h.announce
+	}
+	return true
+}
+
+// sighted takes note that a process is alive.
+func (p *peer) sighted(instance [16]byte, now time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.alive.instance == instance {
+		p.mu.alive.seen = now
+	}
+}
+
+// parted takes note that a connection of a process has ended: another one with
+// its id may come at once.
+func (p *peer) parted(instance [16]byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.alive.instance == instance {
+		p.mu.alive.seen = 0
+	}
+}
+
+// reported takes note of an answer to a ping asked at asked.
+func (p *peer) reported(r report, asked time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if asked < p.mu.asked {
+		return
+	}
+	if r.info == nil {
+		r.info = p.mu.report.info
+	}
+	p.mu.report, p.mu.asked = r, asked
+}
+
+// last is the last answer and when it was asked for.
+func (p *peer) last() (report, time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.report, p.mu.asked
+}
+
+// contact tells whether a ping asked within the last while was answered.
+func (p *peer) contact(now, while time.Duration) bool {
+	_, asked := p.last()
+	return asked != 0 && now-asked < while
+}
+
+// acknowledged takes note that the peer holds our log up to index.
+func (p *peer) acknowledged(index uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.acked = max(p.mu.acked, index)
+}
+
+// acked is the index up to which the peer has acknowledged this node's log since
+// it became leader.
+func (p *peer) acked() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.acked
+}
+
+// forgetAcks starts anew, at a change of leadership: what a follower had of an
+// earlier leader's log may have been cut off since.
+func (p *peer) forgetAcks() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.acked = 0
+}
+
+// beats lets appends wait for the next heartbeat that reaches a peer.
+type beats struct {
+	mu   sync.Mutex
+	next chan struct{} // closed at the next one; nil if nobody waits
+}
+
+// beat wakes who waits.
+func (b *beats) beat() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next != nil {
+		close(b.next)
+		b.next = nil
+	}
+}
+
+// wait returns a channel that is closed at the next beat.
+func (b *beats) wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next == nil {
+		b.next = make(chan struct{})
+	}
+	return b.next
+}

@@ -1,0 +1,131 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"io"
+)
+
+// raftConfig are raft's settings.
+func (n *Node) raftConfig() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(n.cfg.NodeID)
+	c.HeartbeatTimeout = n.cfg.ElectionTimeout
+	c.ElectionTimeout = n.cfg.ElectionTimeout
+	c.LeaderLeaseTimeout = n.cfg.ElectionTimeout // heartbeats may wait for a follower's disk
+	c.CommitTimeout = min(30*time.Millisecond, n.cfg.ElectionTimeout/5)
+	c.MaxAppendEntries = 64
+	c.ShutdownOnRemove = false
+	c.SnapshotThreshold = math.MaxUint64 // they are made by bytes
+	c.SnapshotInterval = time.Hour
+	c.TrailingLogs = minTrailing
+	c.NoLegacyTelemetry = true
+	c.Logger = n.hclog
+	return c
+}
+
+// startRaft opens raft on the stores and lets others reach it.
+func (n *Node) startRaft() error {
+	var trans raft.Transport
+	if len(n.others) == 0 {
+		_, trans = raft.NewInmemTransport(raft.ServerAddress(n.cfg.NodeID))
+	} else {
+		trans = newTransport(n, n.streams, n.hclog)
+	}
+	r, err := n.newRaft(trans)
+	if err != nil {
+		if c, ok := trans.(raft.WithClose); ok {
+			err = errors.Join(err, c.Close())
+		}
+		return err
+	}
+	n.logs.running.Store(true)
+	n.stable.running.Store(true)
+	seen := make(chan raft.Observation, 16)
+	r.RegisterObserver(raft.NewObserver(seen, false, func(o *raft.Observation) bool {
+		switch o.Data.(type) {
+		case raft.RaftState, raft.LeaderObservation:
+			return true
+		}
+		return false
+	}))
+	n.refreshQuorum(r)
+	n.raft.Store(r)
+	n.look()
+	for _, p := range n.others {
+		n.wg.Go(func() { p.link.run(n.ctx) })
+	}
+	n.wg.Go(func() {
+		for {
+			select {
+			case <-n.ctx.Done():
+				return
+			case <-seen:
+				n.look()
+			}
+		}
+	})
+	return nil
+}
+
+// newRaft starts raft. Damage in the log makes raft panic while it starts; that is
+// turned into the error it is.
+func (n *Node) newRaft(trans raft.Transport) (r *raft.Raft, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("raft cannot start: %v", p)
+		}
+	}()
+	r, err = raft.NewRaft(n.raftConfig(), n.cfg.FSM, n.logs, n.stable, n.snaps, trans)
+	if err != nil {
+		return nil, fmt.Errorf("raft cannot start: %w", err)
+	}
+	return r, nil
+}
+
+// raftLogger passes what raft logs on to log, from INFO on.
+func raftLogger(log *slog.Logger) hclog.Logger {
+	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Level: hclog.Off, Output: io.Discard})
+	l.RegisterSink(logSink{log})
+	return l
+}
+
+// logSink is where raft's log lines go.
+type logSink struct{ log *slog.Logger }
+
+var _ hclog.SinkAdapter = logSink{}
+
+// Accept logs a line.
+func (s logSink) Accept(name string, level hclog.Level, msg string, args ...any) {
+	var to slog.Level
+	switch {
+	case level >= hclog.Error:
+		to = slog.LevelWarn // whether it is an error for the node is decided above raft
+	case level == hclog.Warn:
+		to = slog.LevelWarn
+	case level == hclog.Info:
+		to = slog.LevelInfo
+	default:
+		return
+	}
+	ctx := context.Background()
+	if !s.log.Enabled(ctx, to) {
+		return
+	}
+	for i, a := range args {
+		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
+			if format, ok := f[0].(string); ok {
+				args[i] = fmt.Sprintf(format, f[1:]...)
+			}
+		}
+	}
+	s.log.Log(ctx, to, name+": "+msg, args...) //nolint:sloglint // handed on
+}

@@ -1,0 +1,54 @@
+package cluster
+
+import "time"
+
+// Stats are counters and gauges of a node, read at one instant.
+type Stats struct {
+	Term, LastIndex, CommitIndex, AppliedIndex, SnapshotIndex uint64
+
+	Elections uint64 // won by this node
+	Log       LogStats
+	Rounds    RoundStats
+	Snapshots SnapshotStats
+}
+
+// LogStats are about appends to the log. Outstanding is for how long one is under
+// way.
+type LogStats struct {
+	Appends, Entries, Bytes uint64
+	Time, Outstanding       time.Duration
+	SinceSnapshot           int64 // bytes of commands
+}
+
+// RoundStats are about rounds of term probes.
+type RoundStats struct {
+	Begun, Confirmed, Failed, Widened uint64
+	Time                              time.Duration // of the confirmed ones
+}
+
+// SnapshotStats are about snapshots this node has made.
+type SnapshotStats struct {
+	Made, Failed uint64
+	Running      bool
+	LastErr      error // of the last one
+}
+
+// Stats reads the counters.
+func (n *Node) Stats() Stats {
+	var s Stats
+	if r := n.raftNode(); r != nil {
+		s.Term, s.LastIndex, s.CommitIndex, s.AppliedIndex = r.CurrentTerm(), r.LastIndex(), r.CommitIndex(), r.AppliedIndex()
+	}
+	s.Elections = n.elections.Load()
+	l := n.logs.figures()
+	s.Log = LogStats{l.Appends, l.Entries, l.Bytes, l.Time, n.logs.outstanding(), l.sinceAll}
+	c := n.confirm.figures()
+	s.Rounds = RoundStats{c.Rounds, c.Confirmed, c.Failed, c.Widened, c.Time}
+	if list, err := n.snaps.List(); err == nil && len(list) > 0 {
+		s.SnapshotIndex = list[0].Index
+	}
+	n.compact.mu.Lock()
+	defer n.compact.mu.Unlock()
+	s.Snapshots = SnapshotStats{n.compact.made, n.compact.failed, n.compact.busy, n.compact.lastErr}
+	return s
+}

@@ -1,0 +1,237 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+const (
+	rpcTimeout  = 5 * time.Second
+	rpcPool     = 4       // idle connections per peer
+	rpcBytes    = 8 << 20 // commands in one append; a bigger one travels alone
+	resumeWait  = 10 * time.Second
+	resumeTries = rpcPool + 1 // every pooled connection may have gone stale
+	stallLimit  = 2 * time.Second
+)
+
+// streams carries raft's requests over connections that have shaken hands. raft
+// names a peer by its id alone: where that is, is looked up at every dial.
+type streams struct {
+	node   *Node
+	inbox  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+var _ raft.StreamLayer = (*streams)(nil)
+
+func newStreams(n *Node) *streams {
+	return &streams{node: n, inbox: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+// deliver hands an inbound connection to raft, which owns it from then on.
+func (s *streams) deliver(c *session) {
+	select {
+	case s.inbox <- c:
+	case <-s.closed:
+		closeConn(c)
+	}
+}
+
+// Accept waits for a connection of another node.
+func (s *streams) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.inbox:
+		return c, nil
+	case <-s.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept. The listening socket is the node's.
+func (s *streams) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return nil
+}
+
+// Addr is this node as raft names it.
+func (s *streams) Addr() net.Addr { return nodeAddr(s.node.cfg.NodeID) }
+
+// Dial opens a connection to the peer with the given id.
+func (s *streams) Dial(id raft.ServerAddress, _ time.Duration) (net.Conn, error) {
+	p := s.node.peers[string(id)]
+	if p == nil {
+		return nil, fmt.Errorf("node %s is not among the peers", id)
+	}
+	c, err := s.node.dial(s.node.ctx, p, kindRaft)
+	if err != nil {
+		return nil, err // never a nil session in an interface
+	}
+	if !s.node.listener.keep(c.Conn) {
+		return nil, net.ErrClosed
+	}
+	return &acceptedConn{c.Conn, s.node.listener}, nil
+}
+
+// nodeAddr names a node where raft wants an address.
+type nodeAddr string
+
+// Network is a name for the log.
+func (nodeAddr) Network() string { return "holdfast" }
+
+// String is the node's id.
+func (a nodeAddr) String() string { return string(a) }
+
+// byID has raft dial ids: the addresses in its configurations are for people.
+type byID struct{}
+
+// ServerAddr returns the id.
+func (byID) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	return raft.ServerAddress(id), nil
+}
+
+// transport is raft's network transport with the corrections it needs. It embeds
+// the original so that pre-votes and Close go on to work.
+type transport struct {
+	*raft.NetworkTransport
+	node *Node
+}
+
+var (
+	_ raft.Transport   = (*transport)(nil)
+	_ raft.WithPreVote = (*transport)(nil)
+	_ raft.WithClose   = (*transport)(nil)
+)
+
+func newTransport(n *Node, s *streams, log hclog.Logger) *transport {
+	return &transport{
+		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			ServerAddressProvider:   byID{},
+			Logger:                  log,
+			Stream:                  s,
+			MaxPool:                 rpcPool,
+			MaxRPCsInFlight:         1, // with more a follower may never resume after one error (hashicorp/raft#612)
+			Timeout:                 rpcTimeout,
+			MsgpackUseNewTimeFormat: true,
+		}),
+		node: n,
+	}
+}
+
+// SetHeartbeatHandler does nothing: heartbeats go through raft's main loop like
+// everything else. The short cut changes term and state beside that loop, and
+// logs can diverge (hashicorp/raft#695).
+func (*transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// errStalled keeps a leader that cannot write from looking alive: raft sends
+// heartbeats while its own append hangs (hashicorp/raft#503).
+var errStalled = errors.New("no heartbeat: an append to this node's own log hangs")
+
+// AppendEntries sends entries or a heartbeat.
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if err := t.node.hooks.cut(string(id)); err != nil {
+		return err
+	}
+	p := t.node.peers[string(id)]
+	if p == nil {
+		return fmt.Errorf("node %s is not among the peers", id)
+	}
+	if isHeartbeat(args) {
+		if t.node.logs.outstanding() > stallLimit {
+			return errStalled
+		}
+		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+		if err == nil {
+			p.beats.beat()
+		}
+		return err
+	}
+	bound(args)
+	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+	if err != nil {
+		err = t.resume(p, target, args, resp, err)
+	}
+	if err == nil && resp.Success {
+		p.acknowledged(args.PrevLogEntry + uint64(len(args.Entries)))
+	}
+	return err
+}
+
+// isHeartbeat tells heartbeats from appends as raft does.
+func isHeartbeat(a *raft.AppendEntriesRequest) bool {
+	return a.PrevLogEntry == 0 && a.PrevLogTerm == 0 && len(a.Entries) == 0 && a.LeaderCommitIndex == 0
+}
+
+// bound cuts the entries of an append after rpcBytes. raft counts entries only;
+// it takes from the request what was sent and goes on behind it.
+func bound(a *raft.AppendEntriesRequest) {
+	size := 0
+	for i, e := range a.Entries {
+		size += len(e.Data)
+		if size > rpcBytes && i > 0 {
+			a.Entries = a.Entries[:i]
+			return
+		}
+	}
+}
+
+// resume repeats a failed append as soon as heartbeats reach the peer. raft would
+// wait longer with every failure, up to 10 s, and a peer that is back would get
+// nothing meanwhile.
+func (t *transport) resume(p *peer, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse, err error) error {
+	ctx, cancel := context.WithTimeout(t.node.ctx, resumeWait)
+	defer cancel()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for range resumeTries {
+		for beat := p.beats.wait(); beat != nil; {
+			select {
+			case <-ctx.Done():
+				return err
+			case <-beat:
+				beat = nil
+			case <-look.C:
+				if r := t.node.raftNode(); r == nil || r.State() != raft.Leader || r.CurrentTerm() != args.Term {
+					return err
+				}
+			}
+		}
+		*resp = raft.AppendEntriesResponse{}
+		if err = t.NetworkTransport.AppendEntries(raft.ServerID(p.id), target, args, resp); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// InstallSnapshot sends a snapshot.
+func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if err := t.node.hooks.cut(string(id)); err != nil {
+		return err
+	}
+	return t.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
+}
+
+// RequestVote asks for a vote.
+func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if err := t.node.hooks.cut(string(id)); err != nil {
+		return err
+	}
+	return t.NetworkTransport.RequestVote(id, target, args, resp)
+}
+
+// RequestPreVote asks whether a vote would be given.
+func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if err := t.node.hooks.cut(string(id)); err != nil {
+		return err
+	}
+	return t.NetworkTransport.RequestPreVote(id, target, args, resp)
+}
