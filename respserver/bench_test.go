@@ -3,12 +3,14 @@ package respserver_test
 import (
 	"bytes"
 	"io"
+	"net"
 	"strconv"
 	"testing"
 )
 
 // benchPipeline sends the same pipeline again and again and reads its replies.
 func benchPipeline(b *testing.B, line string, depth int) {
+	b.Helper()
 	r := start(b)
 	p := r.dial(b)
 	p.want("SET key "+string(bytes.Repeat([]byte("v"), 512)), "OK")
@@ -51,5 +53,26 @@ func BenchmarkSet(b *testing.B) {
 	value := string(bytes.Repeat([]byte("v"), 512))
 	for _, depth := range []int{1, 16} {
 		b.Run("pipeline="+strconv.Itoa(depth), func(b *testing.B) { benchPipeline(b, "SET key "+value, depth) })
+	}
+}
+
+// BenchmarkConnectPerCommand is a client that makes a connection for each command.
+func BenchmarkConnectPerCommand(b *testing.B) {
+	r := start(b)
+	request := encode("PING")
+	reply := make([]byte, len("+PONG\r\n"))
+	b.ReportAllocs()
+	for range b.N {
+		conn, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := conn.Write(request); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, reply); err != nil {
+			b.Fatal(err)
+		}
+		_ = conn.Close()
 	}
 }

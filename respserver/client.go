@@ -42,13 +42,14 @@ type session struct {
 	user       string
 	authorized bool
 	muted      muteMode
-	ending     bool  // no further command is carried out; the connection closes after the flush
-	lost       bool  // a command ended INDOUBT: nothing later is submitted
-	tracking   bool  // CLIENT TRACKING ON; on the Sentinel port only
-	wrote      bool  // it has written something, for WAIT
-	role       Role  // as of the beginning of the pipeline
-	ran        int64 // commands carried out in this pipeline
-	failed     error // of the connection: nothing is written any more
+	ending     bool    // no further command is carried out; the connection closes after the flush
+	lost       bool    // a command ended INDOUBT: nothing later is submitted
+	tracking   bool    // CLIENT TRACKING ON; on the Sentinel port only
+	wrote      bool    // it has written something, for WAIT
+	role       Role    // as of the beginning of the pipeline
+	ran        int64   // commands carried out in this pipeline
+	failed     error   // of the connection: nothing is written any more
+	tuned      *Tuning // what the reader's limits come from
 }
 
 // muteMode is what CLIENT REPLY asked for.
@@ -108,7 +109,7 @@ func (c *client) setUser(user string) {
 	c.card.mu.Lock()
 	c.card.mu.user = user
 	c.card.mu.Unlock()
-	c.rd.SetLimits(c.requestLimits())
+	c.limit()
 }
 
 // setName gives the connection a name, or tells that it may not have this one.
@@ -133,11 +134,12 @@ func printable(b []byte) bool {
 	return true
 }
 
-// requestLimits are the limits of what this client may send now.
-func (c *client) requestLimits() resp.Limits {
-	l := c.srv.tuning().Requests
+// limit bounds what this client may send from now on.
+func (c *client) limit() {
+	c.sess.tuned = c.srv.tuning()
+	l := c.sess.tuned.Requests
 	l.Unauthenticated = !c.sess.authorized
-	return l
+	c.rd.SetLimits(l)
 }
 
 // subscribed tells whether the connection has subscriptions.

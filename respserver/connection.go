@@ -25,7 +25,7 @@ func (c *client) reset() {
 	c.card.mu.name, c.card.mu.user = "", defaultUser
 	c.card.mu.noEvict, c.card.mu.noTouch = false, false
 	c.card.mu.Unlock()
-	c.rd.SetLimits(c.requestLimits())
+	c.limit()
 }
 
 func ping(conn command.Conn, args [][]byte) resp.Value {

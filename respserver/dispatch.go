@@ -1,6 +1,7 @@
 package respserver
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/holdfast/holdfast/command"
@@ -104,10 +105,52 @@ func (c *client) write(v resp.Value, muted bool) {
 	if muted || c.sess.failed != nil {
 		return
 	}
+	if large(v) {
+		c.writeParts(v)
+		return
+	}
 	c.out.buf = v.Append(c.out.buf, c.sess.proto)
 	if len(c.out.buf) >= flushAt {
 		c.sess.failed = c.flush()
 	}
+}
+
+// large tells whether a reply is better sent in parts: its elements are shared
+// with the store, but encoded together they could be any multiple of it.
+func large(v resp.Value) bool {
+	size := 0
+	for _, e := range v.Elems() {
+		size += len(e.Bytes()) + len(e.Elems())
+		if size > flushAt || large(e) {
+			return true
+		}
+	}
+	return false
+}
+
+// writeParts encodes an aggregate element by element.
+func (c *client) writeParts(v resp.Value) {
+	c.out.buf = appendHead(c.out.buf, v, c.sess.proto)
+	for _, e := range v.Elems() {
+		c.write(e, false)
+	}
+}
+
+// appendHead appends what stands before the elements of an aggregate.
+func appendHead(dst []byte, v resp.Value, proto int) []byte {
+	mark, n := byte('*'), len(v.Elems())
+	if proto >= 3 {
+		switch v.Kind() {
+		case resp.KindMap:
+			mark, n = '%', n/2
+		case resp.KindSet:
+			mark = '~'
+		case resp.KindPush:
+			mark = '>'
+		default: // an array
+		}
+	}
+	return append(strconv.AppendInt(append(dst, mark), int64(n), 10), '\r', '\n')
 }
 
 // current is the Local command that runs now.

@@ -174,12 +174,11 @@ func TestPipelineBeforeTheFirstRead(t *testing.T) {
 }
 
 // slowReader asks for far more than it reads, which is nothing.
-func slowReader(t *testing.T, r *rig) *peer {
+func slowReader(t *testing.T, r *rig, request []byte) {
 	t.Helper()
 	p := r.dial(t)
 	p.want("SET a "+strings.Repeat("v", 1<<20), "OK")
-	p.sendBytes(bytes.Repeat(encode("GET a"), 1000))
-	return p
+	p.sendBytes(request)
 }
 
 // A client that does not read is closed when its limit is exceeded, or when it
@@ -191,11 +190,16 @@ func TestSlowReaders(t *testing.T) {
 			c.Tuning.NormalOutput = respserver.OutputLimit{Soft: 4 << 20, SoftFor: 100 * time.Millisecond}
 		},
 		"no progress":  func(c *respserver.Config) { c.WriteBound = 300 * time.Millisecond },
+		"one reply":    func(c *respserver.Config) { c.WriteBound = 300 * time.Millisecond },
 		"small budget": func(c *respserver.Config) { c.WriteBound, c.PendingBudget = 300*time.Millisecond, 4<<20 },
 	} {
+		request := bytes.Repeat(encode("GET a"), 1000)
+		if name == "one reply" {
+			request = encode("MGET" + strings.Repeat(" a", 1000))
+		}
 		t.Run(name, func(t *testing.T) {
 			r := start(t, limit)
-			slowReader(t, r)
+			slowReader(t, r, request)
 			most := int64(0)
 			eventually(t, "the slow reader is closed", func() bool {
 				st := r.Stats()
@@ -275,8 +279,10 @@ func TestNoiseHarmsOnlyItsSender(t *testing.T) {
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 2))
 	r := start(t)
-	pieces := []string{"*", "$", "\r\n", "3", "1", "0", "-1", "GET", "SET", "MULTI", "EXEC", "a", "*1\r\n$4\r\nEXEC\r\n", "*1\r\n$5\r\nMULTI\r\n",
-		"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n", "*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n", "\x00", "\xff", "\"", "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n"}
+	pieces := []string{
+		"*", "$", "\r\n", "3", "1", "0", "-1", "GET", "SET", "MULTI", "EXEC", "a", "*1\r\n$4\r\nEXEC\r\n", "*1\r\n$5\r\nMULTI\r\n",
+		"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n", "*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n", "\x00", "\xff", "\"", "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n",
+	}
 	for range 200 {
 		p := r.dial(t)
 		var noise []byte

@@ -86,6 +86,9 @@ func (c *client) carryOut(cmds []resp.Command) error {
 	if c.srv.cfg.Roles != nil {
 		c.sess.role = c.srv.cfg.Roles.Role()
 	}
+	if c.sess.tuned != c.srv.tuning() {
+		c.limit()
+	}
 	for i := range cmds {
 		c.handle(cmds[i].Args)
 		if c.sess.ending || c.sess.failed != nil {

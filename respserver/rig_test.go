@@ -407,6 +407,7 @@ func serve(tb testing.TB, n *fakeNode, cfg respserver.Config) *rig {
 
 // stop ends the server and waits for it.
 func (r *rig) stop(tb testing.TB) {
+	tb.Helper()
 	r.cancel()
 	select {
 	case <-r.done:

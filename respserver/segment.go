@@ -232,7 +232,8 @@ func (c *client) confirm() bool {
 	return err == nil || c.gaveUp()
 }
 
-// gaveUp ends a connection that waited too long. It returns false.
+// gaveUp ends the connection if what failed did so because it had waited too
+// long. It returns false.
 func (c *client) gaveUp() bool {
 	if c.life.ctx.Err() != nil {
 		c.sess.ending = true

@@ -38,8 +38,9 @@ type Server struct {
 		jobs    context.Context // of what lives as long as somebody serves
 		stop    context.CancelFunc
 	}
-	running sync.WaitGroup // connections, and the jobs they started
-	saving  atomic.Bool    // SAVE or BGSAVE is at work
+	conns  sync.WaitGroup // connections, and what sends messages to them
+	jobs   sync.WaitGroup // housekeeping, snapshots
+	saving atomic.Bool    // SAVE or BGSAVE is at work
 }
 
 // New returns a server that serves nobody yet.
@@ -88,9 +89,9 @@ func (s *Server) enter(ctx context.Context) {
 	if s.mu.serving > 1 {
 		return
 	}
-	s.mu.jobs, s.mu.stop = context.WithCancel(context.WithoutCancel(ctx))
-	jobs := s.mu.jobs
-	s.running.Go(func() { s.housekeep(jobs) })
+	jobs, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.mu.jobs, s.mu.stop = jobs, stop
+	s.jobs.Go(func() { s.housekeep(jobs) })
 }
 
 // leave ends the connections with the last call of Serve and waits for them.
@@ -103,22 +104,11 @@ func (s *Server) leave() {
 		return
 	}
 	s.CloseClients()
-	t := time.AfterFunc(stopBound, func() { s.each((*client).kill) })
+	t := time.AfterFunc(stopBound, func() { s.each(func(c *client) { c.life.close() }) })
 	defer t.Stop()
-	s.waitClients()
+	s.conns.Wait()
 	stop()
-	s.running.Wait()
-}
-
-func (c *client) kill() { c.life.close() }
-
-// waitClients returns when no client is left. The housekeeping goes on meanwhile.
-func (s *Server) waitClients() {
-	t := time.NewTicker(time.Millisecond)
-	defer t.Stop()
-	for s.connected() > 0 {
-		<-t.C
-	}
+	s.jobs.Wait()
 }
 
 // Accepting goes on after errors that pass by themselves (no descriptors, a
@@ -169,7 +159,7 @@ func (s *Server) admit(ctx context.Context, conn net.Conn) {
 		return
 	}
 	c := s.newClient(ctx, conn)
-	s.running.Go(c.serve)
+	s.conns.Go(c.serve)
 }
 
 func (s *Server) refuseConn(t *Tuning, conn net.Conn) error {
@@ -283,7 +273,11 @@ func (s *Server) look(c *client, tick int64, t *Tuning) {
 	if t.Timeout > 0 && !c.isPubSub() && c.life.idleFor(tick) > ticks(t.Timeout) {
 		c.life.doom()
 	}
-	if c.out.busy() && c.out.slow(tick, c.outputLimit(), ticks(s.cfg.WriteBound)) {
+	bound := s.cfg.WriteBound
+	if c.life.bits.Load()&lifeDoomed != 0 {
+		bound = min(bound, goodbye)
+	}
+	if c.out.busy() && c.out.slow(tick, c.outputLimit(), ticks(bound)) {
 		s.cfg.Log.Info("closing a client that does not read its replies", "client", c.id)
 		s.counters.tooSlow.Add(1)
 		c.life.close()

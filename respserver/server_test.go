@@ -1,7 +1,10 @@
 package respserver_test
 
 import (
+	"strings"
 	"testing"
+
+	"github.com/holdfast/holdfast/respserver"
 )
 
 // The walking core: reads, writes and greetings over a socket.
@@ -30,4 +33,28 @@ func TestPipelineKeepsOrder(t *testing.T) {
 	if got := r.node.confirms.Load(); got != 1 {
 		t.Errorf("%d confirmations for one read that does not ride", got)
 	}
+}
+
+// A reply far larger than what the server may keep for a client is sent in
+// parts, and arrives whole.
+func TestHugeRepliesAreSentInParts(t *testing.T) {
+	r := start(t, func(c *respserver.Config) { c.PendingBudget = 1 << 20 })
+	p := r.dial(t)
+	value := strings.Repeat("v", 1<<20)
+	p.want("SET a "+value, "OK")
+	for _, proto := range []string{"2", "3"} {
+		p.do("HELLO " + proto)
+		p.send("MULTI", "GET none", "MGET"+strings.Repeat(" a", 60), "EXEC")
+		p.wantAll("OK", "QUEUED", "QUEUED")
+		reply := p.read().Elems()
+		if len(reply) != 2 || show(reply[0]) != "null" || len(reply[1].Elems()) != 60 {
+			t.Fatalf("%d elements", len(reply))
+		}
+		for i, e := range reply[1].Elems() {
+			if string(e.Bytes()) != value {
+				t.Fatalf("element %d differs", i)
+			}
+		}
+	}
+	p.want("PING", "PONG")
 }

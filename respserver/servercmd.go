@@ -62,7 +62,7 @@ func bgSave(conn command.Conn, args [][]byte) resp.Value {
 	s.mu.Lock()
 	jobs := s.mu.jobs
 	s.mu.Unlock()
-	s.running.Go(func() {
+	s.jobs.Go(func() {
 		defer s.saving.Store(false)
 		if err := s.cfg.Persist.Save(jobs); err != nil {
 			s.cfg.Log.Error("cannot make a snapshot", "error", err)
@@ -208,6 +208,7 @@ func configSet(conn command.Conn, args [][]byte) resp.Value {
 	err := c.srv.cfg.Settings.Set(c.life.ctx, pairs)
 	c.life.waits.Store(0)
 	if err != nil {
+		c.gaveUp()
 		return resp.Err(err)
 	}
 	return resp.OK

@@ -35,7 +35,7 @@ func (c *client) subscriber() *pubsub.Subscriber {
 	if c.sub == nil {
 		s := c.srv.cfg.Hub.Subscriber(c.overflown)
 		c.sub = s
-		c.srv.running.Go(func() { c.pump(s) })
+		c.srv.conns.Go(func() { c.pump(s) })
 	}
 	return c.sub
 }
