@@ -71,7 +71,10 @@ var errBusy = errors.New("a snapshot is being made already")
 // since the last one is success. If ctx ends before, the snapshot is still made.
 func (n *Node) Snapshot(ctx context.Context) error {
 	r := n.raftNode()
-	if r == nil {
+	switch {
+	case n.ctx.Err() != nil:
+		return errClosed
+	case r == nil:
 		return errors.New("no snapshot: the cluster is not formed yet")
 	}
 	if !n.compact.due(1<<63 - 1) {
@@ -119,7 +122,7 @@ func (n *Node) trail(r *raft.Raft) {
 	f := n.logs.figures()
 	keep := uint64(maxTrailing)
 	if f.Entries > 0 && f.Bytes > 0 {
-		keep = uint64(n.cfg.Log.TrailingBytes) / max(1, f.Bytes/f.Entries) //nolint:gosec // a setting above 0
+		keep = uint64(n.cfg.Log.TrailingBytes) / max(1, f.Bytes/f.Entries) // a setting above 0
 	}
 	rc := r.ReloadableConfig()
 	rc.TrailingLogs = min(max(keep, minTrailing), maxTrailing)

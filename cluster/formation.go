@@ -71,7 +71,7 @@ func (n *Node) state() state {
 // serveForm answers one question for this node's state.
 func (n *Node) serveForm(c *session) {
 	defer closeConn(c)
-	inTime := limit(c, handshakeTimeout)
+	inTime := limit(c)
 	defer inTime()
 	if _, err := readFrame(c, make([]byte, maxFrame)); err != nil {
 		return
@@ -89,7 +89,7 @@ func (n *Node) askState(ctx context.Context, p *peer) (state, error) {
 		return state{}, err
 	}
 	defer closeConn(c)
-	inTime := limit(c, handshakeTimeout)
+	inTime := limit(c)
 	defer inTime()
 	own := n.state()
 	if err := writeFrame(c, own.encode()); err != nil {

@@ -99,4 +99,4 @@ func (f *fields) done() bool { return !f.bad && len(f.rest) == 0 }
 
 // closer is what is left to do with a connection that is of no more use: an error
 // of closing it changes nothing.
-func closeConn(c net.Conn) { _ = c.Close() } //nolint:errcheck // nothing follows from it
+func closeConn(c net.Conn) { _ = c.Close() } // nothing follows from it

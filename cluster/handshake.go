@@ -52,7 +52,7 @@ func (h *hello) encode() []byte {
 	for _, s := range []string{h.kind, h.from, h.to, h.cluster, h.announce} {
 		b = appendText(b, s)
 	}
-	b = binary.BigEndian.AppendUint32(b, uint32(h.election.Milliseconds())) //nolint:gosec // bounded by check
+	b = binary.BigEndian.AppendUint32(b, uint32(h.election.Milliseconds())) // bounded by check
 	b = append(b, h.instance[:]...)
 	return append(b, h.nonce[:]...)
 }
@@ -129,7 +129,7 @@ func key(secret string) []byte {
 
 // transcript is what both sides have said in their hellos.
 func transcript(dialer, acceptor []byte) []byte {
-	b := binary.BigEndian.AppendUint32(nil, uint32(len(dialer))) //nolint:gosec // a frame
+	b := binary.BigEndian.AppendUint32(nil, uint32(len(dialer))) // a frame
 	b = append(b, dialer...)
 	return append(b, acceptor...)
 }
@@ -149,16 +149,16 @@ const (
 	labelAcceptor = "holdfast acceptor"
 )
 
-// limit closes conn unless the returned function is called in time. That function
-// tells whether it was.
-func limit(conn net.Conn, d time.Duration) (inTime func() bool) {
-	return time.AfterFunc(d, func() { closeConn(conn) }).Stop
+// limit closes conn after handshakeTimeout, unless the returned function is called
+// before. That function tells whether it was.
+func limit(conn net.Conn) (inTime func() bool) {
+	return time.AfterFunc(handshakeTimeout, func() { closeConn(conn) }).Stop
 }
 
 // shakeOut is the dialer's side. own is without nonce. It returns what the other
 // said of itself, proved. On an error the connection is of no more use.
 func shakeOut(conn net.Conn, key []byte, own hello) (hello, error) {
-	inTime := limit(conn, handshakeTimeout)
+	inTime := limit(conn)
 	peer, err := dialerSide(conn, key, own)
 	if !inTime() && err == nil {
 		err = errors.New("the handshake took too long")
@@ -207,7 +207,7 @@ func dialerSide(conn net.Conn, key []byte, own hello) (hello, error) {
 // what to make of a dialer that has proved the secret. The error of a refused
 // dialer is a *refusal; what it said of itself is returned with it.
 func shakeIn(conn net.Conn, key []byte, own hello, judge func(hello) verdict) (hello, error) {
-	inTime := limit(conn, handshakeTimeout)
+	inTime := limit(conn)
 	peer, err := acceptorSide(conn, key, own, judge)
 	if !inTime() && err == nil {
 		err = errors.New("the handshake took too long")
@@ -238,7 +238,7 @@ func acceptorSide(conn net.Conn, key []byte, own hello, judge func(hello) verdic
 		return hello{}, err
 	}
 	if !hmac.Equal(claim, proof(key, labelDialer, script)) {
-		_ = writeFrame(conn, append([]byte{byte(badSecret)}, make([]byte, sha256.Size)...)) //nolint:errcheck // a courtesy
+		_ = writeFrame(conn, append([]byte{byte(badSecret)}, make([]byte, sha256.Size)...)) // a courtesy
 		return peer, &refusal{verdict: badSecret}
 	}
 	v := judge(peer)

@@ -53,15 +53,15 @@ func (r *report) append(b []byte) []byte {
 	age := noAge
 	if r.master {
 		flags = 1
-		age = uint32(min(r.age.Milliseconds()+1, int64(noAge-1))) //nolint:gosec // bounded
+		age = uint32(min(r.age.Milliseconds()+1, int64(noAge-1))) // bounded
 	}
 	b = append(b, flags)
 	b = binary.BigEndian.AppendUint32(b, age)
-	b = binary.BigEndian.AppendUint32(b, uint32(r.election.Milliseconds())) //nolint:gosec // a setting
+	b = binary.BigEndian.AppendUint32(b, uint32(r.election.Milliseconds())) // a setting
 	b = binary.BigEndian.AppendUint64(b, r.applied)
-	b = binary.BigEndian.AppendUint64(b, uint64(r.instant)) //nolint:gosec // its bits
+	b = binary.BigEndian.AppendUint64(b, uint64(r.instant)) // its bits
 	b = binary.BigEndian.AppendUint64(b, r.hash)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(r.info))) //nolint:gosec // at most MaxInfo
+	b = binary.BigEndian.AppendUint16(b, uint16(len(r.info))) // at most MaxInfo
 	return append(b, r.info...)
 }
 
@@ -78,7 +78,7 @@ func readReport(rd *bufio.Reader) (report, error) {
 	r.master = r.master && age != noAge
 	r.election = time.Duration(f.uint32()) * time.Millisecond
 	r.applied = f.uint64()
-	r.instant = int64(f.uint64()) //nolint:gosec // its bits
+	r.instant = int64(f.uint64()) // its bits
 	r.hash = f.uint64()
 	size := int(f.uint16())
 	if size > MaxInfo {
@@ -130,17 +130,16 @@ func (l *link) redial() {
 // up tells whether questions can be sent.
 func (l *link) up() bool { return l.conn.Load() != nil }
 
-// send writes a frame. A connection that does not take it is closed.
-func (l *link) send(frame []byte) bool {
+// send writes a frame, if the link is up. A connection that does not take it is
+// closed.
+func (l *link) send(frame []byte) {
 	conn := l.conn.Load()
 	if conn == nil || l.node.hooks.cut(l.peer.id) != nil {
-		return false
+		return
 	}
 	if _, err := conn.Write(frame); err != nil {
 		closeConn(conn)
-		return false
 	}
-	return true
 }
 
 // ping asks for a report.
@@ -297,7 +296,7 @@ func (n *Node) serveProbe(c *session) {
 		if n.hooks.cut(c.peer.id) != nil {
 			continue
 		}
-		if _, err := c.Conn.Write(out); err != nil {
+		if _, err := c.Write(out); err != nil {
 			return
 		}
 	}

@@ -78,8 +78,7 @@ func (l *listener) drop(c net.Conn) {
 
 // shutdown closes the socket and every connection.
 func (l *listener) shutdown() {
-	closeErr := l.Close()
-	_ = closeErr //nolint:errcheck // it is closed in any case
+	_ = l.Close() // it is closed in any case
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.closed = true
@@ -101,16 +100,16 @@ func (c *acceptedConn) Close() error {
 }
 
 // acceptLoop takes connections until the socket is closed.
-func (n *Node) acceptLoop(ctx context.Context) error {
+func (n *Node) acceptLoop(ctx context.Context) {
 	for {
 		conn, err := n.listener.Accept()
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
+				return
 			}
 			n.grumble("accept", slog.LevelWarn, "cannot accept a connection from another node", "err", err)
 			if !sleep(ctx, 50*time.Millisecond) {
-				return nil
+				return
 			}
 			continue
 		}
@@ -200,9 +199,9 @@ func (n *Node) dial(ctx context.Context, p *peer, kind string) (*session, error)
 		return nil, err
 	}
 	addr := p.address()
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	limited, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	conn, err := n.cfg.Dial(ctx, "tcp", addr)
+	conn, err := n.cfg.Dial(limited, "tcp", addr)
 	if err != nil {
 		p.dialed(err)
 		return nil, err
@@ -210,7 +209,7 @@ func (n *Node) dial(ctx context.Context, p *peer, kind string) (*session, error)
 	tune(conn)
 	own := n.hello()
 	own.kind, own.to = kind, p.id
-	stop := context.AfterFunc(n.ctx, func() { closeConn(conn) }) // a stopping node does not wait for handshakes
+	stop := context.AfterFunc(ctx, func() { closeConn(conn) })
 	said, err := shakeOut(conn, n.key, own)
 	stop()
 	p.dialed(err)
@@ -245,13 +244,13 @@ func tune(conn net.Conn) {
 	if !ok {
 		return
 	}
-	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive, Count: 3}) //nolint:errcheck // it works without
+	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive, Count: 3}) // it works without
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return
 	}
-	_ = raw.Control(func(fd uintptr) { //nolint:errcheck // it works without
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, userTimeout) //nolint:errcheck // it works without
+	_ = raw.Control(func(fd uintptr) { // it works without
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, userTimeout) // it works without
 	})
 }
 
@@ -284,5 +283,9 @@ func (n *Node) grumble(sort string, level slog.Level, msg string, args ...any) {
 	}
 	n.grumbles.last[sort] = now
 	n.grumbles.mu.Unlock()
-	n.log.Log(context.Background(), level, msg, args...) //nolint:sloglint // handed on
+	if level >= slog.LevelWarn {
+		n.log.Warn(msg, args...)
+		return
+	}
+	n.log.Info(msg, args...)
 }

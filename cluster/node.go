@@ -138,7 +138,7 @@ func (n *Node) openNetwork() error {
 			continue
 		}
 		p := &peer{id: entry.ID, bit: selfBit << (len(n.others) + 1)}
-		p.mu.listed = entry.Addr //nolint:govet // nobody else has it yet
+		p.mu.listed = entry.Addr // nobody else has it yet
 		p.link = newLink(n, p)
 		n.peers[p.id] = p
 		n.others = append(n.others, p)
@@ -234,17 +234,22 @@ func (n *Node) Run(ctx context.Context) error {
 	n.start()
 	<-n.ctx.Done()
 	err := n.shutdown()
-	if cause := context.Cause(n.ctx); !errors.Is(cause, context.Canceled) {
-		return errors.Join(cause, err)
+	return errors.Join(n.cause(), err)
+}
+
+// cause is why the node has stopped; nil if it was told to.
+func (n *Node) cause() error {
+	if err := context.Cause(n.ctx); !errors.Is(err, context.Canceled) {
+		return err
 	}
-	return err
+	return nil
 }
 
 // start starts the goroutines of the node.
 func (n *Node) start() {
 	n.hooks.watch(n)
 	if n.listener != nil {
-		n.wg.Go(func() { n.mayFail(n.acceptLoop(n.ctx)) })
+		n.wg.Go(func() { n.acceptLoop(n.ctx) })
 	}
 	n.wg.Go(func() { n.watchLoop(n.ctx) })
 	n.wg.Go(func() {
@@ -289,12 +294,12 @@ const shutdownBound = 5 * time.Second
 func (n *Node) shutdown() error {
 	var err error
 	if r := n.raftNode(); r != nil {
-		err = within(shutdownBound, "raft", func() { _ = r.Shutdown().Error() }) //nolint:errcheck // it is nil
+		err = within(shutdownBound, "raft", func() { _ = r.Shutdown().Error() }) // it is nil
 	}
 	if n.listener != nil {
 		n.listener.shutdown()
 	}
-	_ = n.streams.Close() //nolint:errcheck // it is nil
+	_ = n.streams.Close() // it is nil
 	n.confirm.close()
 	return errors.Join(err, within(shutdownBound, "a connection", n.wg.Wait))
 }

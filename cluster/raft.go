@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-
-	"io"
 )
 
 // raftConfig are raft's settings.
@@ -127,5 +126,5 @@ func (s logSink) Accept(name string, level hclog.Level, msg string, args ...any)
 			}
 		}
 	}
-	s.log.Log(ctx, to, name+": "+msg, args...) //nolint:sloglint // handed on
+	s.log.Log(ctx, to, name+": "+msg, args...) // handed on
 }

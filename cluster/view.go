@@ -110,13 +110,13 @@ func (n *Node) observe(now time.Duration) *View {
 		quorumUntil: n.quorumUntil(),
 	}
 	v.Quorum = now < v.quorumUntil
-	v.Peers = n.peerViews(now)
 	if r := n.raftNode(); r != nil {
 		v.Voters = n.quorum.Load().latest()
 		v.Term = r.CurrentTerm()
 		v.State = r.State().String()
 		v.RaftLeader = r.State() == raft.Leader && n.highest.Load() <= v.Term
 	}
+	v.Peers = n.peerViews(v, now)
 	n.sawOwnTerm(v, now)
 	v.TermAge = now - n.termSince
 	if term, ok := n.leading(); ok && term == v.Term {
@@ -141,17 +141,21 @@ func (n *Node) sawOwnTerm(v *View, now time.Duration) {
 	n.lastTerm, n.wasLeader = v.Term, v.RaftLeader
 }
 
-func (n *Node) peerViews(now time.Duration) []PeerView {
+func (n *Node) peerViews(v *View, now time.Duration) []PeerView {
 	list := make([]PeerView, 0, len(n.others))
 	for _, p := range n.others {
 		rep, asked := p.last()
 		if asked == 0 {
 			asked = n.started
 		}
+		acked := p.acked()
+		if !v.RaftLeader {
+			acked = 0
+		}
 		list = append(list, PeerView{
 			ID: p.id, Addr: p.announced(),
 			Contact: p.contact(now, n.window()), Age: now - asked,
-			Info: rep.info, Term: rep.term, Applied: rep.applied, Acked: p.acked(),
+			Info: rep.info, Term: rep.term, Applied: rep.applied, Acked: acked,
 		})
 	}
 	return list

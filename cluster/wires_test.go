@@ -97,20 +97,30 @@ func (w *wires) dialer(id string, peers []cluster.Peer) func(context.Context, st
 			_ = mine.Close()
 			_ = far.Close()
 		})
-		go w.carry(id, to, far, mine, ended, end)
-		go w.carry(to, id, mine, far, ended, end)
+		there := &wire{wires: w, from: id, to: to, ended: ended, end: end}
+		back := &wire{wires: w, from: to, to: id, ended: ended, end: end}
+		go there.carry(far, mine)
+		go back.carry(mine, far)
 		return near, nil
 	}
 }
 
-// carry moves bytes one way, through a queue, so that senders do not notice that
-// they are held up.
-func (w *wires) carry(from, to string, dst io.Writer, src io.Reader, ended chan struct{}, end func()) {
+// wire is one direction of a connection.
+type wire struct {
+	wires    *wires
+	from, to string
+	ended    chan struct{}
+	end      func()
+}
+
+// carry moves bytes through a queue, so that senders do not notice that they are
+// held up.
+func (w *wire) carry(dst io.Writer, src io.Reader) {
 	queue := make(chan []byte, 1024) // ends the connection once it is empty
 	go func() {
-		defer end()
+		defer w.end()
 		for b := range queue {
-			if !w.pass(from, to, ended) {
+			if !w.wires.pass(w.from, w.to, w.ended) {
 				return
 			}
 			if _, err := dst.Write(b); err != nil {
@@ -127,7 +137,7 @@ func (w *wires) carry(from, to string, dst io.Writer, src io.Reader, ended chan 
 		}
 		select {
 		case queue <- b[:n]:
-		case <-ended:
+		case <-w.ended:
 			return
 		}
 	}
