@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"slices"
 
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/resp"
@@ -34,8 +35,29 @@ func newApplier(st *store.Store, onPanic func(cmd, where string)) *applier {
 	return a
 }
 
-// applyUnit carries out one unit at a stamp (ms) and answers with its reply.
+// tickVictims is how many victims of a tick share one hold of the store's lock.
+// Each may be the first touch of its shard after a freeze, which copies the
+// shard. The operation counter depends on it: changing it is a new apply level.
+const tickVictims = 16
+
+// applyUnit carries out one unit at a stamp (ms) and answers with its reply. A
+// tick is several lock units: its removals do not depend on each other.
 func (a *applier) applyUnit(u *unit, stamp int64, seed uint64) (resp.Value, []store.Event) {
+	if u.kind != unitTick || len(u.victims) <= tickVictims {
+		return a.applyLocked(u, stamp, seed)
+	}
+	var events []store.Event
+	piece := unit{kind: unitTick, rare: &rare{}}
+	for victims := range slices.Chunk(u.victims, tickVictims) {
+		piece.victims = victims
+		_, more := a.applyLocked(&piece, stamp, seed)
+		events = append(events, more...)
+	}
+	return resp.None, events
+}
+
+// applyLocked carries out a unit under one hold of the store's lock.
+func (a *applier) applyLocked(u *unit, stamp int64, seed uint64) (resp.Value, []store.Event) {
 	a.unit = u
 	events := a.store.Update(stamp, seed, a.update)
 	a.unit = nil
