@@ -215,6 +215,12 @@ func TestLibrariesFollowTheMaster(t *testing.T) {
 			testkit.Eventually(t, 15*time.Second, "first writes", more(50))
 			node := c.Nodes[c.WaitMaster(formLimit)]
 			node.Kill9()
+			defer func() { // also for the next library, if this one fails
+				if !node.Running() {
+					node.Start()
+				}
+				c.WaitWhole(formLimit)
+			}()
 			testkit.Eventually(t, 15*time.Second, "writes after the kill", more(acknowledged()+100))
 			node.Start()
 			c.WaitWhole(formLimit)
