@@ -115,7 +115,7 @@ func (c *client) setUser(user string) {
 // setName gives the connection a name, or tells that it may not have this one.
 func (c *client) setName(name []byte) error {
 	if !printable(name) {
-		return errClientName
+		return resp.ErrClientName
 	}
 	c.card.mu.Lock()
 	c.card.mu.name = string(name)

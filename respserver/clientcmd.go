@@ -39,10 +39,10 @@ func clientSetInfo(conn command.Conn, args [][]byte) resp.Value {
 	case "lib-ver":
 		field = &c.card.mu.libVer
 	default:
-		return resp.Err(resp.Error("ERR Unrecognized option '" + shown(args[2]) + "'"))
+		return resp.Err(resp.UnrecognizedOption(args[2]))
 	}
 	if !printable(args[3]) {
-		return resp.Err(resp.Error("ERR " + option + " cannot contain spaces, newlines or special characters."))
+		return resp.Err(resp.SpecialCharacters(option))
 	}
 	c.card.mu.Lock()
 	defer c.card.mu.Unlock()
@@ -117,12 +117,11 @@ func clientUnblock(conn command.Conn, args [][]byte) resp.Value {
 	why := wakeTimeout
 	switch {
 	case len(args) > 4:
-		return resp.Err(resp.Error("ERR unknown subcommand or wrong number of arguments for '" +
-			shown(args[1]) + "'. Try CLIENT HELP."))
+		return resp.Err(resp.SubcommandArity("client", args[1]))
 	case len(args) == 4 && word(args[3], "ERROR"):
 		why = wakeError
 	case len(args) == 4 && !word(args[3], "TIMEOUT"):
-		return resp.Err(errUnblockReason)
+		return resp.Err(resp.ErrUnblockReason)
 	}
 	id, err := parseInt(args[2])
 	if err != nil {
@@ -161,7 +160,7 @@ func clientCaching(conn command.Conn, args [][]byte) resp.Value {
 		return resp.Err(resp.ErrSyntax)
 	}
 	if !conn.(*client).sess.tracking {
-		return resp.Err(errCaching)
+		return resp.Err(resp.ErrCaching)
 	}
 	return resp.OK
 }

@@ -31,7 +31,7 @@ func parseClass(arg []byte) (clientClass, error) {
 	case "master", "replica", "slave":
 		return classNone, nil
 	}
-	return classAny, resp.Error("ERR Unknown client type '" + shown(arg) + "'")
+	return classAny, resp.ClientType(arg)
 }
 
 func (c *client) class() clientClass {
@@ -71,7 +71,7 @@ func parseList(args [][]byte) (keep func(*client) bool, err error) {
 		for _, a := range args[3:] {
 			id, err := parseInt(a)
 			if err != nil {
-				return nil, errClientID
+				return nil, resp.ErrClientID
 			}
 			ids[id] = true
 		}
@@ -186,7 +186,7 @@ func clientKill(conn command.Conn, args [][]byte) resp.Value {
 	if len(args) == 3 {
 		k := killFilter{addr: string(args[2])}
 		if c.killMatching(&k) == 0 {
-			return resp.Err(errNoSuchClient)
+			return resp.Err(resp.ErrNoSuchClient)
 		}
 		return resp.OK
 	}
@@ -229,14 +229,14 @@ func (k *killFilter) option(name, value []byte) (err error) {
 	switch strings.ToUpper(string(name)) {
 	case "ID":
 		if k.id, err = parseInt(value); err != nil || k.id <= 0 {
-			return errKillID
+			return resp.ErrKillID
 		}
 	case "TYPE":
 		k.class, err = parseClass(value)
 		return err
 	case "USER":
 		if string(value) != defaultUser {
-			return resp.Error("ERR No such user '" + shown(value) + "'")
+			return resp.NoSuchUser(value)
 		}
 	case "ADDR":
 		k.addr = string(value)
@@ -244,7 +244,7 @@ func (k *killFilter) option(name, value []byte) (err error) {
 		k.laddr = string(value)
 	case "MAXAGE":
 		if k.maxAge, err = parseInt(value); err != nil || k.maxAge <= 0 {
-			return errMaxAge
+			return resp.ErrMaxAge
 		}
 	case "SKIPME":
 		if !word(value, "YES") && !word(value, "NO") {

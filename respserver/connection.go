@@ -32,7 +32,7 @@ func ping(conn command.Conn, args [][]byte) resp.Value {
 	c := conn.(*client)
 	switch {
 	case len(args) > 2:
-		return resp.Err(resp.Error("ERR wrong number of arguments for 'ping' command"))
+		return resp.Err(resp.Arity("ping"))
 	case c.sess.proto == 2 && c.subscribed():
 		text := resp.BulkString("")
 		if len(args) == 2 {
@@ -102,7 +102,7 @@ func auth(conn command.Conn, args [][]byte) resp.Value {
 	if len(args) == 3 {
 		user = args[1]
 	} else if c.srv.tuning().Password == "" {
-		return resp.Err(errNoPassword)
+		return resp.Err(resp.ErrNoPassword)
 	}
 	if err := c.authenticate(user, password); err != nil {
 		return resp.Err(err)
@@ -117,7 +117,7 @@ func (c *client) authenticate(user, password []byte) error {
 	given, right := sha256.Sum256(password), sha256.Sum256([]byte(want))
 	match := subtle.ConstantTimeCompare(given[:], right[:]) == 1 || want == ""
 	if string(user) != defaultUser || !match {
-		return errWrongPass
+		return resp.ErrWrongPass
 	}
 	c.setUser(defaultUser)
 	return nil
@@ -140,7 +140,7 @@ func parseHello(args [][]byte) (greeting, error) {
 	n, err := parseInt(args[1])
 	switch {
 	case err != nil:
-		return g, errProtoNumber
+		return g, resp.ErrProtoNumber
 	case n < 2 || n > 3:
 		return g, resp.ErrNoProto
 	}
@@ -155,7 +155,7 @@ func parseHello(args [][]byte) (greeting, error) {
 			g.setName, g.name = true, args[i+1]
 			i++
 		default:
-			return g, resp.Error("ERR Syntax error in HELLO option '" + shown(args[i]) + "'")
+			return g, resp.HelloOption(args[i])
 		}
 	}
 	return g, nil
@@ -176,7 +176,7 @@ func hello(conn command.Conn, args [][]byte) resp.Value {
 		}
 	}
 	if !c.sess.authorized {
-		return resp.Err(errHelloNoAuth)
+		return resp.Err(resp.ErrHelloNoAuth)
 	}
 	if g.setName {
 		if err := c.setName(g.name); err != nil {

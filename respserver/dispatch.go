@@ -2,7 +2,6 @@ package respserver
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/resp"
@@ -87,7 +86,7 @@ func (c *client) rejectCall(args [][]byte, err error, muted bool) {
 // abortExec ends the transaction of an EXEC that was refused itself, and tells why.
 func (c *client) abortExec(why error) error {
 	c.endTransaction()
-	return resp.Error(errExecBecause + strings.TrimPrefix(why.Error(), "ERR "))
+	return resp.ExecAborted(why)
 }
 
 // answer gives a reply in its turn: now, or when the segment is settled.

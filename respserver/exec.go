@@ -285,7 +285,7 @@ func watch(conn command.Conn, args [][]byte) resp.Value {
 	}
 	c.settle()
 	if len(c.seen)+len(args)-1 > maxWatched {
-		return resp.Err(errTooManyWatched)
+		return resp.Err(resp.ErrTooManyWatched)
 	}
 	size := 0
 	for _, a := range args[1:] {

@@ -43,8 +43,7 @@ func refuseSubscribed(c *client, e *entry) error {
 	if c.sub == nil || c.sess.proto > 2 || !c.subscribed() || e.spec.Has(command.FlagSubscribed) {
 		return nil
 	}
-	return resp.Error("ERR Can't execute '" + e.name + "': only (P|S)SUBSCRIBE / " +
-		"(P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+	return resp.Subscribed(e.name)
 }
 
 // refuseInMulti: the command cannot be part of a transaction.
@@ -52,7 +51,7 @@ func refuseInMulti(c *client, e *entry) error {
 	if c.tx == nil || !e.spec.Has(command.FlagNoMulti) {
 		return nil
 	}
-	return errNotInMulti
+	return resp.ErrNotInMulti
 }
 
 // refuseLoading: the state of this node has not caught up since its start.

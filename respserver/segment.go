@@ -64,6 +64,12 @@ const (
 	expireRounds = 16
 )
 
+// Replies made once.
+var (
+	errInDoubtReply    = resp.Err(resp.ErrInDoubt)
+	errMasterDownReply = resp.Err(resp.ErrMasterDown)
+)
+
 // add appends a step that is still to be carried out.
 func (g *segment) add(s step) {
 	if g.log+g.reads == 0 {

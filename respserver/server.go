@@ -140,14 +140,6 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 	}
 }
 
-// The refusals of a whole connection.
-const (
-	errMaxClients = resp.Error("ERR max number of clients reached")
-	errProtected  = resp.Error("DENIED Holdfast runs in protected mode: it has no password and was not told which addresses " +
-		"to bind, so only connections from the same machine are served. Set requirepass, name the addresses with bind, " +
-		"or set protected-mode to no if the network is trusted.")
-)
-
 // admit starts serving conn, or refuses it.
 func (s *Server) admit(ctx context.Context, conn net.Conn) {
 	s.counters.received.Add(1)
@@ -165,9 +157,9 @@ func (s *Server) admit(ctx context.Context, conn net.Conn) {
 func (s *Server) refuseConn(t *Tuning, conn net.Conn) error {
 	switch {
 	case s.connected() >= t.MaxClients:
-		return errMaxClients
+		return resp.ErrMaxClients
 	case t.Protected && t.Password == "" && !local(conn):
-		return errProtected
+		return resp.ErrProtected
 	}
 	return nil
 }

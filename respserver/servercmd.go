@@ -57,7 +57,7 @@ func bgSave(conn command.Conn, args [][]byte) resp.Value {
 	case len(args) > 2 || (len(args) == 2 && !word(args[1], "SCHEDULE")):
 		return resp.Err(resp.ErrSyntax)
 	case s.cfg.Persist.Status().Running || !s.saving.CompareAndSwap(false, true):
-		return resp.Err(errSaving)
+		return resp.Err(resp.ErrSaving)
 	}
 	s.mu.Lock()
 	jobs := s.mu.jobs
@@ -74,12 +74,12 @@ func bgSave(conn command.Conn, args [][]byte) resp.Value {
 func save(conn command.Conn, _ [][]byte) resp.Value {
 	c := conn.(*client)
 	if c.srv.cfg.Persist.Status().Running || !c.srv.saving.CompareAndSwap(false, true) {
-		return resp.Err(errSaving)
+		return resp.Err(resp.ErrSaving)
 	}
 	defer c.srv.saving.Store(false)
 	if err := c.srv.cfg.Persist.Save(c.life.ctx); err != nil {
 		c.srv.cfg.Log.Error("cannot make a snapshot", "error", err)
-		return resp.Err(errSaveFailed)
+		return resp.Err(resp.ErrSaveFailed)
 	}
 	return resp.OK
 }
@@ -116,14 +116,14 @@ func shutdown(conn command.Conn, args [][]byte) resp.Value {
 		return resp.Err(err)
 	}
 	if c.srv.cfg.Shutdown == nil {
-		return resp.Err(errShutdown)
+		return resp.Err(resp.ErrShutdown)
 	}
 	if err := c.srv.cfg.Shutdown(mode); err != nil {
 		if known, ok := errors.AsType[resp.Error](err); ok {
 			return resp.Err(known)
 		}
 		c.srv.cfg.Log.Error("cannot shut down", "error", err)
-		return resp.Err(errShutdown)
+		return resp.Err(resp.ErrShutdown)
 	}
 	if mode.Abort {
 		return resp.OK
@@ -133,7 +133,7 @@ func shutdown(conn command.Conn, args [][]byte) resp.Value {
 }
 
 // noCluster answers READONLY and READWRITE, which belong to Redis Cluster.
-func noCluster(command.Conn, [][]byte) resp.Value { return resp.Err(errNoCluster) }
+func noCluster(command.Conn, [][]byte) resp.Value { return resp.Err(resp.ErrNoCluster) }
 
 // debugAllowed follows enable-debug-command.
 func (c *client) debugAllowed() bool {
@@ -150,10 +150,10 @@ func (c *client) debugAllowed() bool {
 func debugCommand(conn command.Conn, args [][]byte) resp.Value {
 	c := conn.(*client)
 	if !c.debugAllowed() {
-		return resp.Err(errNoDebug)
+		return resp.Err(resp.ErrNoDebug)
 	}
 	if !word(args[1], "SLEEP") || len(args) != 3 {
-		return resp.Err(resp.Error("ERR unknown subcommand or wrong number of arguments for '" + shown(args[1]) + "'. Try DEBUG HELP."))
+		return resp.Err(resp.SubcommandArity("debug", args[1]))
 	}
 	seconds, err := strconv.ParseFloat(string(args[2]), 64)
 	if err != nil || seconds < 0 || seconds > maxSleep.Seconds() {
@@ -233,9 +233,9 @@ func parseTimeout(arg []byte) (time.Duration, error) {
 	ms, err := parseInt(arg)
 	switch {
 	case err != nil || ms > int64(1<<62/time.Millisecond):
-		return 0, errTimeout
+		return 0, resp.ErrTimeout
 	case ms < 0:
-		return 0, errNegTimeout
+		return 0, resp.ErrTimeoutSign
 	}
 	return time.Duration(ms) * time.Millisecond, nil
 }
@@ -254,7 +254,7 @@ func waitCommand(conn command.Conn, args [][]byte) resp.Value {
 	case err != nil:
 		return resp.Err(err)
 	case !c.sess.role.Master:
-		return resp.Err(errWaitReplica)
+		return resp.Err(resp.ErrWaitReplica)
 	}
 	n, refusal := c.awaitReplicas(want, timeout)
 	if refusal != nil {
@@ -272,21 +272,21 @@ func waitAOF(conn command.Conn, args [][]byte) resp.Value {
 		return resp.Err(err)
 	}
 	if local < 0 || local > 1 {
-		return resp.Err(errWaitLocal)
+		return resp.Err(resp.ErrNotZeroOrOne)
 	}
 	want, err := parseInt(args[2])
 	switch {
 	case err != nil:
 		return resp.Err(err)
 	case want < 0:
-		return resp.Err(resp.Error("ERR value is out of range, must be positive"))
+		return resp.Err(resp.ErrNotPositive)
 	}
 	timeout, err := parseTimeout(args[3])
 	switch {
 	case err != nil:
 		return resp.Err(err)
 	case !c.sess.role.Master:
-		return resp.Err(errWaitAOFReplica)
+		return resp.Err(resp.ErrWaitAOFReplica)
 	}
 	n, refusal := c.awaitReplicas(want, timeout)
 	if refusal != nil {
@@ -339,7 +339,7 @@ func (c *client) awaitReplicas(want int64, timeout time.Duration) (n int64, refu
 		case why := <-woken:
 			return n, c.wakeError(why)
 		case <-c.life.ctx.Done():
-			return n, errForceUnblocked
+			return n, resp.ErrForceUnblocked
 		}
 	}
 	return n, nil
@@ -351,9 +351,9 @@ func (c *client) wakeError(why wakeup) error {
 	case wakeTimeout:
 		return nil
 	case wakeError:
-		return errUnblocked
+		return resp.ErrUnblocked
 	case wakeDoomed:
 		c.sess.ending = true
 	}
-	return errForceUnblocked
+	return resp.ErrForceUnblocked
 }

@@ -1,7 +1,6 @@
 package respserver
 
 import (
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -76,17 +75,4 @@ func (e *entry) reset() {
 	e.nanos.Store(0)
 	e.failed.Store(0)
 	e.rejected.Store(0)
-}
-
-// shownArgs is how many bytes of an argument an error text repeats.
-const shownArgs = 128
-
-// shown is the beginning of an argument for an error text to its sender, on one line.
-func shown(b []byte) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\r' || r == '\n' {
-			return ' '
-		}
-		return r
-	}, string(b[:min(len(b), shownArgs)]))
 }
