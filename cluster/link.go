@@ -75,7 +75,9 @@ func readReport(rd *bufio.Reader) (report, error) {
 	r := report{term: f.uint64(), master: f.byte() == 1}
 	age := f.uint32()
 	r.age = time.Duration(age) * time.Millisecond
-	r.master = r.master && age != noAge
+	if r.master = r.master && age != noAge; !r.master {
+		r.age = 0
+	}
 	r.election = time.Duration(f.uint32()) * time.Millisecond
 	r.applied = f.uint64()
 	r.instant = int64(f.uint64()) // its bits

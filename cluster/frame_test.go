@@ -1,0 +1,86 @@
+package cluster
+
+import (
+	"bufio"
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+)
+
+// Frames come back as they were sent, and nothing longer than a frame may be is
+// written or read.
+func TestFramesAreBounded(t *testing.T) {
+	var b bytes.Buffer
+	if err := writeFrame(&b, []byte("body")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readFrame(&b, make([]byte, maxFrame))
+	if err != nil || string(got) != "body" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := writeFrame(&b, make([]byte, maxFrame+1)); err == nil {
+		t.Error("a frame over the limit was written")
+	}
+	if _, err := readFrame(bytes.NewReader([]byte{0xff, 0xff, 1, 2}), make([]byte, maxFrame)); err == nil {
+		t.Error("a frame over the limit was read")
+	}
+	if _, err := readFrame(bytes.NewReader([]byte{0, 0}), make([]byte, maxFrame)); err == nil {
+		t.Error("an empty frame was read")
+	}
+}
+
+// Reports of nodes come back as they were sent, ages rounded up to the next ms so
+// that they never look younger.
+func TestReportsComeBack(t *testing.T) {
+	for _, r := range []report{
+		{term: 7, election: time.Second, applied: 9, instant: -5, hash: 11},
+		{term: 1 << 60, master: true, age: 1500 * time.Microsecond, election: 250 * time.Millisecond, info: []byte("record"), hash: 1},
+	} {
+		got, err := readReport(bufio.NewReader(bytes.NewReader(r.append(nil))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.age < r.age || got.age > r.age+time.Millisecond {
+			t.Errorf("age %v became %v", r.age, got.age)
+		}
+		got.age = r.age
+		if got.term != r.term || got.master != r.master || got.applied != r.applied || got.instant != r.instant ||
+			got.election != r.election || got.hash != r.hash || !bytes.Equal(got.info, r.info) {
+			t.Errorf("%+v became %+v", r, got)
+		}
+	}
+}
+
+// No bytes of a peer make the reader of reports break or take more than a record may
+// be long.
+func FuzzReport(f *testing.F) {
+	r := report{term: 7, master: true, info: []byte("record")}
+	f.Add(r.append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := readReport(bufio.NewReader(bytes.NewReader(b)))
+		if err == nil && len(got.info) > MaxInfo {
+			t.Errorf("a record of %d bytes", len(got.info))
+		}
+	})
+}
+
+// A formation state that can be read says the same when written again.
+func FuzzState(f *testing.F) {
+	for _, s := range []state{
+		{stage: stageEmpty, peers: []Peer{{"n1", "a:1"}, {"n2", "b:1"}}},
+		{stage: stageFormed, cluster: "c"},
+	} {
+		f.Add(s.encode())
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := parseState(b)
+		if err != nil {
+			return
+		}
+		again, err := parseState(s.encode())
+		if err != nil || again.stage != s.stage || again.cluster != s.cluster || !slices.Equal(again.peers, s.peers) {
+			t.Errorf("%+v became %+v, %v", s, again, err)
+		}
+	})
+}
