@@ -180,8 +180,9 @@ func (c *Cluster) WaitMaster(limit time.Duration) int {
 	return master
 }
 
-// WaitWhole waits until there is a master and every other node serves as its
-// replica with the link up and no lag. It returns the master's index.
+// WaitWhole waits until there is a master, every other node has caught up with it
+// and serves as its replica, and every Sentinel port shows all of them in good
+// health. It returns the master's index.
 func (c *Cluster) WaitWhole(limit time.Duration) int {
 	c.tb.Helper()
 	master := -1
@@ -190,29 +191,51 @@ func (c *Cluster) WaitWhole(limit time.Duration) int {
 		if master, err = c.FindMaster(); err != nil {
 			return err
 		}
-		return c.whole(master)
+		for i := range c.Nodes {
+			if err := c.healthy(i, master); err != nil {
+				return fmt.Errorf("%s: %w", c.Nodes[i].ID, err)
+			}
+		}
+		return nil
 	})
 	return master
 }
 
-func (c *Cluster) whole(master int) error {
-	want, err := infoOf(c.Nodes[master].Addr())
+// healthy tells what is missing to a node's health, given the master.
+func (c *Cluster) healthy(i, master int) error {
+	info, err := infoOf(c.Nodes[i].Addr())
 	if err != nil {
 		return err
 	}
-	if got := want["connected_slaves"]; got != strconv.Itoa(len(c.Nodes)-1) {
-		return fmt.Errorf("master has connected_slaves:%s", got)
+	want := map[string]string{"loading": "0", "role": "slave", "master_link_status": "up"}
+	replicas := strconv.Itoa(len(c.Nodes) - 1)
+	if i == master {
+		want = map[string]string{"loading": "0", "role": "master", "connected_slaves": replicas}
 	}
-	for i, n := range c.Nodes {
-		if i == master {
-			continue
+	for field, value := range want {
+		if info[field] != value {
+			return fmt.Errorf("INFO says %s:%s, want %s", field, info[field], value)
 		}
-		got, err := infoOf(n.Addr())
-		if err != nil {
-			return fmt.Errorf("%s: %w", n.ID, err)
-		}
-		if got["role"] != "slave" || got["master_link_status"] != "up" {
-			return fmt.Errorf("%s has role:%s master_link_status:%s", n.ID, got["role"], got["master_link_status"])
+	}
+	return c.shows(c.Nodes[i].SentinelAddr(), map[string]string{
+		"port": strconv.Itoa(c.Nodes[master].Port), "flags": "master", "num-slaves": replicas, "num-other-sentinels": replicas,
+	})
+}
+
+// shows tells what a Sentinel port shows of the master that is not as wanted.
+func (c *Cluster) shows(sentinel string, want map[string]string) error {
+	client, err := Dial(sentinel, time.Second)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	r, err := client.Do("SENTINEL", "MASTER", MasterName)
+	if err != nil {
+		return err
+	}
+	for field, value := range want {
+		if got := string(r.Map()[field].Text); got != value {
+			return fmt.Errorf("its Sentinel port shows %s %s, want %s", field, got, value)
 		}
 	}
 	return nil
