@@ -137,15 +137,15 @@ func resident(t *testing.T, c *testkit.Cluster) []int64 {
 // memory than before, and the probe met nothing.
 func stillWhole(t *testing.T, c *testkit.Cluster, p *probe, before []int64) {
 	t.Helper()
+	testkit.Eventually(t, 10*time.Second, "another client is served", func() error {
+		return testkit.Check(t.Failed() || p.count.Load() >= 50, "%d times", p.count.Load())
+	})
 	p.end()
 	c.WaitWhole(formLimit)
 	t.Logf("the probe ran %d times meanwhile, slowest %v", p.count.Load(), time.Duration(p.worst.Load()))
-	if p.count.Load() < 10 {
-		t.Error("the probe hardly ran")
-	}
 	for i, rss := range resident(t, c) {
 		t.Logf("%s: %d MiB before, %d MiB after", c.Nodes[i].ID, before[i]/mebibyte, rss/mebibyte)
-		if rss > before[i]+512*mebibyte {
+		if rss > before[i]+1024*mebibyte { // what may wait for slow readers is half of it
 			t.Errorf("%s grew from %d to %d MiB", c.Nodes[i].ID, before[i]/mebibyte, rss/mebibyte)
 		}
 	}
@@ -220,7 +220,7 @@ func TestSlowAndIdleClientsHarmNobody(t *testing.T) {
 		}
 	}
 	// Each asks for 200 MiB and reads none of it.
-	for range 3 {
+	for range 20 {
 		slow := testkit.MustDial(t, addr)
 		_ = slow.SendBytes([]byte(strings.Repeat("*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n", 200)))
 	}
@@ -259,7 +259,7 @@ func TestUnauthenticatedClientsGetNothing(t *testing.T) {
 		return err
 	})
 	client := testkit.MustDial(t, n.Addr())
-	for _, line := range []string{"GET a", "SET a c", "MULTI", "INFO", "CONFIG GET *", "CLIENT LIST", "SUBSCRIBE a", "PING", "DEBUG SLEEP 0", "SHUTDOWN"} {
+	for _, line := range []string{"GET a", "SET a c", "MULTI", "INFO", "CONFIG GET *", "CLIENT LIST", "PING", "DEBUG SLEEP 0", "SHUTDOWN"} {
 		if _, err := client.Do(strings.Fields(line)...); err == nil || !strings.HasPrefix(err.Error(), "NOAUTH ") {
 			t.Errorf("%s before AUTH: %v, want NOAUTH", line, err)
 		}
@@ -357,7 +357,8 @@ func TestWrongDataDirectoryIsRefused(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{})
 	p := startProbe(t, c)
 	before := resident(t, c)
-	node := c.Nodes[(c.WaitMaster(formLimit)+1)%3]
+	at := c.WaitMaster(formLimit)
+	node, other := c.Nodes[(at+1)%3], c.Nodes[(at+2)%3]
 
 	t.Run("in use", func(t *testing.T) {
 		second := c.NewNode("--node-id", node.ID, "--dir", node.DataDir)
@@ -368,7 +369,7 @@ func TestWrongDataDirectoryIsRefused(t *testing.T) {
 		dir := copyDir(t, node.DataDir)
 		node.Start()
 		c.WaitWhole(formLimit)
-		refusesToStart(t, c.NewNode("--dir", dir), node.ID)
+		refusesToStart(t, c.NewNode("--node-id", other.ID, "--dir", dir), node.ID)
 	})
 	t.Run("of another cluster", func(t *testing.T) {
 		other := testkit.StartCluster(t, testkit.ClusterOptions{})

@@ -130,6 +130,11 @@ func TestDeadlinesAreKept(t *testing.T) {
 			observe(masterOf(c), 250*time.Millisecond)
 			if !kill {
 				replica := c.Nodes[(c.WaitMaster(formLimit)+1)%3].Addr()
+				last := testkit.MustDial(t, replica)
+				testkit.Eventually(t, time.Second, "the replica has all keys", func() error {
+					r, err := last.Do("EXISTS", spans[len(spans)-1].key)
+					return errors.Join(err, testkit.Check(r.Int() == 1, "not the last one"))
+				})
 				observe(func() (*testkit.Client, error) { return testkit.Dial(replica, time.Second) }, time.Second)
 			} else {
 				time.Sleep(time.Second)

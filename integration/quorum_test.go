@@ -148,11 +148,11 @@ func TestAllKilledComesBackInAnyOrder(t *testing.T) {
 		for _, n := range c.Nodes {
 			n.Kill9()
 		}
+		started := testkit.Now()
 		for _, i := range order {
 			c.Nodes[i].Start()
 			time.Sleep(200 * time.Millisecond)
 		}
-		started := testkit.Now()
 		c.WaitWhole(formLimit)
 		t.Logf("order %v: whole again after %v", order, testkit.Now()-started)
 		m = master(t, c)
