@@ -20,10 +20,11 @@ type client struct {
 	id   int64
 	born int64 // tick of the accept
 
-	life life
-	out  output
-	rd   *resp.Reader
-	turn sync.Mutex // held while a pipeline is carried out, and while a message is pushed
+	life  life
+	out   output
+	rd    *resp.Reader
+	ahead ahead
+	turn  sync.Mutex // held while a pipeline is carried out, and while a message is pushed
 
 	sess session
 	seg  segment

@@ -34,6 +34,7 @@ const (
 	wakeTimeout wakeup = iota // CLIENT UNBLOCK … TIMEOUT: answer as if the time was up
 	wakeError                 // CLIENT UNBLOCK … ERROR
 	wakeDoomed                // the connection is to be closed
+	wakeGone                  // the client has closed it
 )
 
 func (l *life) init(ctx context.Context, conn net.Conn) {
@@ -76,7 +77,7 @@ func (l *life) close() {
 	_ = l.conn.Close() // nobody is left to tell
 }
 
-// block begins a wait that has no bound of its own; unblocked ends it.
+// block begins a wait that has no bound of its own; unblocked ends it. See client.block.
 func (l *life) block() (woken <-chan wakeup) {
 	select {
 	case <-l.wake: // left from a wait that ended by itself

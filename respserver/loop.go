@@ -21,7 +21,10 @@ type source client
 
 // Read reads from the connection.
 func (s *source) Read(p []byte) (int, error) {
-	n, err := s.conn.Read(p)
+	n, err, ok := s.ahead.take(p)
+	if !ok {
+		n, err = s.conn.Read(p)
+	}
 	if n > 0 {
 		s.srv.counters.netIn.Add(int64(n))
 		s.card.netIn.Add(int64(n))

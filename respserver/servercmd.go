@@ -161,8 +161,8 @@ func debugCommand(conn command.Conn, args [][]byte) resp.Value {
 	}
 	t := time.NewTimer(time.Duration(seconds * float64(time.Second)))
 	defer t.Stop()
-	woken := c.life.block()
-	defer c.life.unblocked()
+	woken, unblock := c.block()
+	defer unblock()
 	select {
 	case <-t.C:
 	case <-woken:
@@ -328,8 +328,8 @@ func (c *client) awaitReplicas(want int64, timeout time.Duration) (n int64, refu
 	}
 	poll := time.NewTicker(waitPoll)
 	defer poll.Stop()
-	woken := c.life.block()
-	defer c.life.unblocked()
+	woken, unblock := c.block()
+	defer unblock()
 	for n < want {
 		select {
 		case <-poll.C:
@@ -352,7 +352,7 @@ func (c *client) wakeError(why wakeup) error {
 		return nil
 	case wakeError:
 		return resp.ErrUnblocked
-	case wakeDoomed:
+	case wakeDoomed, wakeGone:
 		c.sess.ending = true
 	}
 	return resp.ErrForceUnblocked

@@ -175,6 +175,34 @@ func TestBlockedConnectionsCanBeWoken(t *testing.T) {
 	other.wantClosed()
 }
 
+// A client that goes away while it is blocked leaves nothing behind, and what it
+// sends meanwhile is carried out afterwards.
+func TestBlockedClientMayGoAway(t *testing.T) {
+	r := start(t)
+	r.node.twoReplicas(0)
+	gone, p := r.dial(t), r.dial(t)
+	gone.want("SET a 1", "OK")
+	gone.send("WAIT 1 0")
+	eventually(t, "the connection is blocked", func() bool { return r.Stats().Blocked == 1 })
+	gone.send("SET a 2")
+	_ = gone.conn.Close()
+	eventually(t, "it is gone", func() bool { return r.Stats().Connected <= 1 })
+
+	p.want("SET b 1", "OK")
+	p.send("WAIT 1 0")
+	eventually(t, "the connection is blocked", func() bool { return r.Stats().Blocked == 1 })
+	var long []byte
+	for range 1000 {
+		long = append(long, encode("INCR b")...) // more than is read ahead
+	}
+	p.sendBytes(long)
+	r.node.twoReplicas(r.node.Index())
+	p.wantAll(":1")
+	for i := range 1000 {
+		p.wantAll(":" + strconv.Itoa(i+2))
+	}
+}
+
 // SHUTDOWN hands what was asked for to the node and says nothing more.
 func TestShutdown(t *testing.T) {
 	r := start(t)
