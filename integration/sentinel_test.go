@@ -223,3 +223,41 @@ func TestSwitchMasterIsPublished(t *testing.T) {
 		}
 	}
 }
+
+// P3, P8: as soon as the connections to a killed master have ended, the other
+// nodes show it as disconnected, as the real Sentinel does. A library that asks
+// once its own connection has ended must not be sent to the dead node again: some
+// would wait there for good.
+func TestKilledMasterIsDisconnectedAtOnce(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{})
+	at := c.WaitMaster(formLimit)
+	old := c.Nodes[at]
+	others := map[string]*testkit.Client{}
+	for i, n := range c.Nodes {
+		if i != at {
+			others[n.ID] = testkit.MustDial(t, n.SentinelAddr())
+		}
+	}
+	old.Kill9()
+	killed := testkit.Now()
+	time.Sleep(20 * time.Millisecond)
+	moved := map[string]bool{}
+	for len(moved) < len(others) && testkit.Now()-killed < 3*time.Second {
+		for id, s := range others {
+			r, err := s.Do("SENTINEL", "MASTER", testkit.MasterName)
+			if err != nil {
+				t.Fatalf("%s: %v", id, err)
+			}
+			m := r.Map()
+			if string(m["port"].Text) != strconv.Itoa(old.Port) {
+				moved[id] = true
+			} else if !strings.Contains(string(m["flags"].Text), "disconnected") {
+				t.Fatalf("%s shows the dead master with flags %q %v after it was killed", id, m["flags"].Text, testkit.Now()-killed)
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if len(moved) < len(others) {
+		t.Error("the others never showed another master")
+	}
+}
