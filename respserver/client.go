@@ -68,9 +68,7 @@ type card struct {
 	proto     atomic.Int32
 	last      atomic.Pointer[entry] // the last command
 	subs      [2]atomic.Int32       // channels, patterns
-	watching  atomic.Int32
-	netIn     atomic.Int64
-	queued    atomic.Int64 // bytes of the transaction
+	queued    atomic.Int64          // bytes of the transaction
 
 	mu struct {
 		sync.Mutex

@@ -41,7 +41,7 @@ func (c *client) handle(args [][]byte) {
 		c.planRead(s, !e.spec.Has(command.FlagFast) || len(args) > rideArgs)
 	default:
 		s.kind = stepLog
-		if err := c.refuseSize(&command.Request{Spec: e.spec, DB: s.db, Args: args}); err != nil {
+		if err := c.refuseSize(&s); err != nil {
 			c.reject(e, err, muted)
 			return
 		}

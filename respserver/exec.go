@@ -136,10 +136,7 @@ func (c *client) endTransaction() {
 	c.unwatchAll()
 }
 
-func (c *client) unwatchAll() {
-	c.seen = nil
-	c.card.watching.Store(0)
-}
+func (c *client) unwatchAll() { c.seen = nil }
 
 func discard(conn command.Conn, _ [][]byte) resp.Value {
 	c := conn.(*client)
@@ -181,7 +178,7 @@ func (c *client) execLog(t *transaction) resp.Value {
 		}
 	}
 	s := c.now.asStep(t, stepLog)
-	if err := c.refuseSize(&command.Request{Spec: s.entry.spec, DB: s.db, Exec: &t.exec}); err != nil {
+	if err := c.refuseSize(&s); err != nil {
 		return resp.Err(err)
 	}
 	c.planWrite(s)
@@ -304,7 +301,6 @@ func watch(conn command.Conn, args [][]byte) resp.Value {
 	if reply.IsError() {
 		c.seen = c.seen[:first]
 	}
-	c.card.watching.Store(int32(len(c.seen)))
 	return reply
 }
 

@@ -27,7 +27,7 @@ func (s *source) Read(p []byte) (int, error) {
 	}
 	if n > 0 {
 		s.srv.counters.netIn.Add(int64(n))
-		s.card.netIn.Add(int64(n))
+		s.life.since.Store(s.srv.gate.tick.Load())
 	}
 	return n, err
 }
@@ -53,13 +53,19 @@ func (c *client) serve() {
 	}
 }
 
-// finish ends a connection for good, whatever ended its loop. A panic of a
-// command's code is the end of this connection only.
-func (c *client) finish() {
-	if p := recover(); p != nil {
-		c.srv.counters.panics.Add(1)
-		c.srv.cfg.Log.Error("panic while serving a client", "client", c.id, "panic", p, "stack", string(debug.Stack()))
+// contain reports a panic that was recovered. It is the end of this connection only.
+func (c *client) contain(p any) {
+	if p == nil {
+		return
 	}
+	c.srv.counters.panics.Add(1)
+	c.srv.cfg.Log.Error("panic while serving a client", "client", c.id, "panic", p, "stack", string(debug.Stack()))
+	c.life.close()
+}
+
+// finish ends a connection for good, whatever ended its loop.
+func (c *client) finish() {
+	c.contain(recover())
 	c.unsubscribeAll()
 	c.out.drained(goodbye)
 	c.life.close()

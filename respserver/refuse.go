@@ -83,10 +83,16 @@ func refuseReplica(c *client, e *entry) error {
 }
 
 // refuseSize: the entry in the log would be too large.
-func (c *client) refuseSize(r *command.Request) error {
+func (c *client) refuseSize(s *step) error {
 	cfg := &c.srv.cfg
-	if cfg.SizeOf == nil || cfg.SizeOf(r) <= cfg.MaxEntryBytes {
+	if cfg.SizeOf == nil {
 		return nil
 	}
-	return resp.ErrEntryTooBig
+	c.seg.probe = s.request()
+	size := cfg.SizeOf(&c.seg.probe)
+	c.seg.probe = command.Request{}
+	if size > cfg.MaxEntryBytes {
+		return resp.ErrEntryTooBig
+	}
+	return nil
 }

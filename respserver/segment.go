@@ -30,16 +30,22 @@ type step struct {
 	muted bool
 }
 
+// request is the step as it travels through the log.
+func (s *step) request() command.Request {
+	return command.Request{Spec: s.entry.spec, DB: s.db, Args: s.args, Exec: s.tx.body()}
+}
+
 // segment gathers consecutive commands that are carried out together. Either
 // all its reads are short enough to ride beside the entry, or it has no writes.
 // The arguments of its steps are borrowed from the reader, so that a segment
 // never outlives its pipeline.
 type segment struct {
 	steps    []step
-	batch    *command.Batch // nil until the first write
-	log      int            // steps of kind stepLog
-	reads    int            // steps of the other kinds that are not answered
-	long     bool           // one of the reads may not ride
+	batch    *command.Batch  // nil until the first write
+	probe    command.Request // what is being measured; here so that it need not be allocated
+	log      int             // steps of kind stepLog
+	reads    int             // steps of the other kinds that are not answered
+	long     bool            // one of the reads may not ride
 	settling bool
 	began    time.Duration
 
@@ -153,7 +159,7 @@ func (c *client) settleLog() {
 		if s.kind == stepAnswered {
 			continue
 		}
-		b.Requests = append(b.Requests, command.Request{Spec: s.entry.spec, DB: s.db, Args: s.args, Exec: s.tx.body()})
+		b.Requests = append(b.Requests, s.request())
 	}
 	if !c.await(b) {
 		c.giveUp()

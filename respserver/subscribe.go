@@ -48,17 +48,23 @@ func (c *client) overflown() {
 
 // pump sends messages between the pipelines until the subscriber is closed.
 func (c *client) pump(s *pubsub.Subscriber) {
+	defer func() { c.contain(recover()) }()
 	var spare []pubsub.Message
 	for range s.Ready() {
-		c.turn.Lock()
-		spare = c.deliver(s, spare)
-		err := c.flush()
-		c.turn.Unlock()
-		if err != nil {
+		var err error
+		if spare, err = c.push(s, spare); err != nil {
 			c.life.close()
 			return
 		}
 	}
+}
+
+// push sends the messages that wait.
+func (c *client) push(s *pubsub.Subscriber, spare []pubsub.Message) ([]pubsub.Message, error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	spare = c.deliver(s, spare)
+	return spare, c.flush()
 }
 
 // deliver encodes the messages that wait. The caller holds the turn: a message
