@@ -98,20 +98,51 @@ func (c *client) answer(v resp.Value, muted bool) {
 	c.write(v, muted)
 }
 
-// write encodes a reply, and sends what was encoded if that is much. After an
-// error nothing is written any more.
+// write encodes a reply whose bytes may be gone after the pipeline.
 func (c *client) write(v resp.Value, muted bool) {
-	if muted || c.sess.failed != nil {
+	if !muted {
+		c.put(v, false)
+	}
+}
+
+// passAt is the size from which a value of the store is sent from where it is,
+// without a copy of it.
+const passAt = 64 << 10
+
+// put encodes a reply, and sends what was encoded if that is much. shared tells
+// that its bytes stay as they are: values of the store are immutable, but what
+// came with a request is overwritten by the next. After an error nothing is
+// written any more.
+func (c *client) put(v resp.Value, shared bool) {
+	if c.sess.failed != nil {
 		return
 	}
-	if large(v) {
-		c.writeParts(v)
-		return
+	switch {
+	case shared && v.Kind() == resp.KindBulk && len(v.Bytes()) >= passAt:
+		c.pass(v.Bytes())
+	case large(v):
+		c.out.buf = appendHead(c.out.buf, v, c.sess.proto)
+		for _, e := range v.Elems() {
+			c.put(e, shared)
+		}
+	default:
+		c.out.buf = v.Append(c.out.buf, c.sess.proto)
 	}
-	c.out.buf = v.Append(c.out.buf, c.sess.proto)
-	if len(c.out.buf) >= flushAt {
+	if len(c.out.buf) >= flushAt && c.sess.failed == nil {
 		c.sess.failed = c.flush()
 	}
+}
+
+// pass sends a bulk string without copying it.
+func (c *client) pass(b []byte) {
+	c.out.buf = append(strconv.AppendInt(append(c.out.buf, '$'), int64(len(b)), 10), '\r', '\n')
+	if c.sess.failed = c.flush(); c.sess.failed != nil {
+		return
+	}
+	own := c.out.buf
+	c.out.buf = b
+	c.sess.failed = c.flush() // lets go of b, whatever comes of it
+	c.out.buf = append(own, '\r', '\n')
 }
 
 // large tells whether a reply is better sent in parts: its elements are shared
@@ -125,14 +156,6 @@ func large(v resp.Value) bool {
 		}
 	}
 	return false
-}
-
-// writeParts encodes an aggregate element by element.
-func (c *client) writeParts(v resp.Value) {
-	c.out.buf = appendHead(c.out.buf, v, c.sess.proto)
-	for _, e := range v.Elems() {
-		c.write(e, false)
-	}
 }
 
 // appendHead appends what stands before the elements of an aggregate.

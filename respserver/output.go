@@ -86,8 +86,9 @@ func (o *output) tryWrite(fd uintptr) bool {
 	}
 }
 
-// flush sends what was gathered. limit is that of the client's class; most is
-// how much may be pending before flush waits.
+// flush sends what was gathered, and keeps the buffer only if it is small. limit
+// is that of the client's class; most is how much may be pending before flush
+// waits.
 func (o *output) flush(limit OutputLimit, most int64) error {
 	if len(o.buf) == 0 {
 		return nil

@@ -335,7 +335,9 @@ func (c *client) encode() {
 		if s.entry != nil {
 			c.count(s.entry, s.reply, share)
 		}
-		c.write(s.reply, s.muted)
+		if !s.muted {
+			c.put(s.reply, s.entry != nil)
+		}
 	}
 }
 
