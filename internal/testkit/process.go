@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -77,7 +78,7 @@ func (p *Process) TryStart() error {
 	defer out.Close()
 	cmd := exec.CommandContext(context.Background(), p.path, p.args...) //nolint:gosec // the test says what it runs
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Env = append(withoutDirectives(os.Environ()), p.env...)
 	// A test process that is killed takes its children along.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -236,4 +237,10 @@ func ResidentBytes(pid int) (int64, error) {
 	const rss = 21 // position after the name, see proc(5)
 	pages, err := strconv.ParseInt(fields[rss], 10, 64)
 	return pages * int64(os.Getpagesize()), err
+}
+
+// withoutDirectives leaves out what a node would take for directives: the
+// settings of the tests themselves are HOLDFAST_… too.
+func withoutDirectives(environ []string) []string {
+	return slices.DeleteFunc(environ, func(v string) bool { return strings.HasPrefix(v, "HOLDFAST_") })
 }
