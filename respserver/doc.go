@@ -25,9 +25,10 @@
 // Besides the goroutine of each connection there is one that writes for it while
 // the client reads more slowly than it is answered, one that carries published
 // messages to it while it is subscribed, one that reads ahead while a command of
-// it is blocked, and one per server that does the housekeeping. A connection's turn lock is held while a pipeline is carried
-// out, so that messages come between the replies of two pipelines and never
-// inside one. No lock but that is held while calling out of the package.
+// it is blocked, and one per server that does the housekeeping. A connection's
+// turn lock is held while a pipeline is carried out, so that messages come
+// between the replies of two pipelines and never inside one. No lock but that is
+// held while calling out of the package.
 //
 // # Time
 //
