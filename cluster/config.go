@@ -76,12 +76,14 @@ type Source interface {
 	Instant() int64
 }
 
-// Observe are callbacks for histograms; nil ones are not called. They must be
+// Observe are callbacks for what happens; nil ones are not called. They must be
 // fast and safe for concurrent use.
 type Observe struct {
 	StoreLogs func(time.Duration) // one append to the log, fsync included
 	Round     func(time.Duration) // one confirmed round
 	Snapshot  func(took time.Duration, err error)
+	// MasterTime is the cluster time, ms, that the confirmed master has just told.
+	MasterTime func(ms int64)
 }
 
 // MaxInfo is the largest record Source.Info may return, bytes.

@@ -244,6 +244,9 @@ func (l *link) told(c *session, nonce uint64, r *report) {
 	l.peer.reported(*r, asked)
 	l.peer.sighted(c.said.instance, l.node.cfg.Clock.Boot())
 	l.node.sawTerm(r.term)
+	if tell := l.node.cfg.Observe.MasterTime; tell != nil && r.master && r.age < l.node.window() && r.term >= l.node.highest.Load() {
+		tell(r.instant)
+	}
 	l.node.look()
 }
 

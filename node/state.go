@@ -65,13 +65,20 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 		Source:  source{n},
 		Clock:   n.clock,
 		Logger:  n.log,
-		Observe: n.timings.observe(n.saved),
+		Observe: n.observe(),
 		Flip:    flip(n.state),
 	}
 	for _, p := range cfg.Peers {
 		c.Peers = append(c.Peers, cluster.Peer(p))
 	}
 	return c
+}
+
+// observe are the callbacks of the cluster.
+func (n *Node) observe() cluster.Observe {
+	o := n.timings.observe(n.saved)
+	o.MasterTime = n.fsm.Observe
+	return o
 }
 
 // source is what the cluster asks of the node above it.
