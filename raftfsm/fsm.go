@@ -63,7 +63,7 @@ type FSM struct {
 	flights *flights
 	time    *stamper
 	mark    mark
-	est     atomic.Uint64 // term of the last applied establishing entry
+	est     atomic.Uint64 // term in which the Proposer's gate is open, 0 while it is shut; the Proposer's to set
 	stats   fsmStats
 
 	// The rest belongs to raft's FSM goroutine.
@@ -200,12 +200,9 @@ func (f *FSM) resize() {
 // the index, to the Proposer, to the Sink, in this order.
 func (f *FSM) publish(p *proposal, u *Update) {
 	f.account(u)
-	if u.Establishing {
-		if p != nil {
-			f.time.established()
-			f.flights.opened(p, u.Term)
-		}
-		f.est.Store(u.Term)
+	if u.Establishing && p != nil {
+		f.time.established()
+		f.flights.opened(p, u.Term)
 	}
 	f.term = u.Term
 	f.mark.reach(u.Index)
@@ -249,8 +246,10 @@ func (f *FSM) Applied() uint64 { return f.mark.index.Load() }
 // ctx's error.
 func (f *FSM) WaitApplied(ctx context.Context, index uint64) error { return f.mark.wait(ctx, index) }
 
-// EstablishedTerm is the term of the last applied establishing entry, 0 if none
-// was applied since the start. The leader of that term is master.
+// EstablishedTerm is the term in which this node takes requests: it has applied
+// its own establishing entry of that term and has not stepped down since. 0 at
+// any other time: the leader of a term it is not established in has to establish
+// itself, be it for the second time in the term.
 func (f *FSM) EstablishedTerm() uint64 { return f.est.Load() }
 
 // Instant is the present cluster time in ms: the instant of reads. It never

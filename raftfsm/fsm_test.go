@@ -259,7 +259,7 @@ func TestFirstEstablishingEntrySeedsTheState(t *testing.T) {
 			t.Fatalf("%d databases, system %+v", rd.Databases(), sys)
 		}
 	})
-	if r.fsm.EstablishedTerm() != 1 {
-		t.Fatalf("established term %d", r.fsm.EstablishedTerm())
+	if r.fsm.EstablishedTerm() != 0 {
+		t.Fatalf("a follower is established in term %d", r.fsm.EstablishedTerm())
 	}
 }

@@ -56,6 +56,7 @@ func (p *Proposer) opened(f *proposal, term uint64) {
 	}
 	p.mu.open, p.mu.term = true, term
 	p.cfg.FSM.time.leading.Store(true)
+	p.cfg.FSM.est.Store(term)
 }
 
 // StepDown shuts the gate at once: what is waiting is refused, what is in
@@ -102,6 +103,7 @@ func (p *Proposer) shutLocked() leftovers {
 	p.mu.open = false
 	p.mu.era++
 	p.cfg.FSM.time.leading.Store(false)
+	p.cfg.FSM.est.Store(0)
 	left := leftovers{queue: p.mu.queue, ops: append(p.mu.ticks, p.mu.ops...)}
 	if p.mu.first != nil {
 		left.ops = append(left.ops, p.mu.first)

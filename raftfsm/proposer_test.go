@@ -456,3 +456,37 @@ func TestMembersAndSettingsAreReplicated(t *testing.T) {
 		}
 	})
 }
+
+// Property: P8. A node is established exactly while its gate is open: whoever
+// asks is never told of a master that refuses every write, and so sees that the
+// term has to be established again.
+func TestEstablishedWhileTheGateIsOpenOnly(t *testing.T) {
+	r := newRig(t)
+	r.loop.Hold()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.prop.Establish(ctx, 1) }()
+	eventually(t, "in flight", func() bool { return r.loop.Waiting() == 1 })
+	cancel() // a long backlog is applied first
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	r.loop.Release()
+	r.heard(1)
+	if got := r.fsm.EstablishedTerm(); got != 0 {
+		t.Fatalf("established in term %d behind a shut gate", got)
+	}
+	r.establish(1)
+	if got := r.fsm.EstablishedTerm(); got != 1 {
+		t.Fatalf("established in term %d", got)
+	}
+	r.prop.StepDown() // contact with the majority was lost for a moment
+	if got := r.fsm.EstablishedTerm(); got != 0 {
+		t.Fatalf("established in term %d after stepping down", got)
+	}
+	r.establish(1)
+	wantEndings(t, r.submit(set("k", "v")), ok)
+	r.loop.Fail(raft.ErrNotLeader)
+	wantEndings(t, r.submit(set("k", "w")), refused)
+	eventually(t, "the gate is shut", func() bool { return r.fsm.EstablishedTerm() == 0 })
+}
