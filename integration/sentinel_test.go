@@ -240,7 +240,7 @@ func TestKilledMasterIsDisconnectedAtOnce(t *testing.T) {
 	}
 	old.Kill9()
 	killed := testkit.Now()
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(50 * time.Millisecond) // for the news to be read, with both processors busy
 	moved := map[string]bool{}
 	for len(moved) < len(others) && testkit.Now()-killed < 3*time.Second {
 		for id, s := range others {

@@ -142,8 +142,8 @@ async function main() {
 
   running = false;
   clearInterval(ticker);
-  await Promise.all(loops);
   watch.mark();
+  await Promise.all(loops);
   const stillIn = await Promise.all(users.map((user) => user.request('GET', '/').then(({ status }) => status === 200)));
   report('done', { ...watch.totals(), users: users.length, stillLoggedIn: stillIn.filter(Boolean).length });
   agent.destroy();
