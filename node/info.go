@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"strconv"
 
@@ -18,16 +20,16 @@ func (n *Node) Info() respserver.Info {
 	info := respserver.Info{
 		Store:   n.state.Stats(n.fsm.Instant()),
 		Expired: int64(n.fsm.Stats().Expired), //nolint:gosec // a count
-		Raft:    n.raftLines(v),
+		Raft:    n.raftLines(&v),
 	}
-	if n.alerts.differs.Load() {
+	if s, known := n.clusterSettings(); known && s != n.configured {
 		info.More = append(info.More, respserver.Pair{Name: "settings_differ_from_cluster", Value: "1"})
 	}
 	return info
 }
 
 // raftLines are the lines of "# Raft".
-func (n *Node) raftLines(v cluster.View) []respserver.Pair {
+func (n *Node) raftLines(v *cluster.View) []respserver.Pair {
 	role := "follower"
 	if v.RaftLeader {
 		role = "leader"
@@ -70,13 +72,23 @@ var _ respserver.Replication = replication{}
 // Index is the log index this node's state has reached.
 func (r replication) Index() uint64 { return r.n.fsm.Applied() }
 
+// History names the replicated history after the cluster's id.
+func (r replication) History() string {
+	id := r.n.clusterID()
+	if id == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:])[:40]
+}
+
 // Replicas are the other nodes in the order of their ids.
 func (r replication) Replicas() []respserver.ReplicaState {
 	v := r.n.raft.View()
 	var list []respserver.ReplicaState
 	for i := range v.Peers {
 		p := &v.Peers[i]
-		m, ok := r.n.member(v, p.ID)
+		m, ok := r.n.member(&v, p.ID)
 		if !ok {
 			continue
 		}

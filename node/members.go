@@ -45,19 +45,15 @@ func parseMember(id string, info []byte) (store.Member, bool) {
 
 // members are the replicated records of all nodes.
 func (n *Node) members() map[string]store.Member {
-	var sys store.System
-	n.fsm.View(0, func(r *store.Reader) { sys = r.System() })
-	return sys.Members
+	if sys := n.system.Load(); sys != nil {
+		return sys.Members
+	}
+	return nil
 }
 
-// member is memberOf with the present replicated records.
-func (n *Node) member(v cluster.View, id string) (store.Member, bool) {
-	return n.memberOf(v, n.members(), id)
-}
-
-// memberOf is what is known of node id: what it told this node itself, or else
+// member is what is known of node id: what it told this node itself, or else
 // the replicated record.
-func (n *Node) memberOf(v cluster.View, known map[string]store.Member, id string) (store.Member, bool) {
+func (n *Node) member(v *cluster.View, id string) (store.Member, bool) {
 	if id == n.self.ID {
 		return n.self, true
 	}
@@ -68,7 +64,7 @@ func (n *Node) memberOf(v cluster.View, known map[string]store.Member, id string
 			}
 		}
 	}
-	m, ok := known[id]
+	m, ok := n.members()[id]
 	return m, ok
 }
 
@@ -84,23 +80,22 @@ func (n *Node) keepMembers(ctx context.Context) error {
 		case <-every.C:
 		}
 		if n.roles.Role().Master {
-			n.recordMembers(ctx, n.raft.View())
+			v := n.raft.View()
+			n.recordMembers(ctx, &v)
 		}
 	}
 }
 
 // recordMembers commits the records that differ from the replicated ones.
-func (n *Node) recordMembers(ctx context.Context, v cluster.View) {
-	known := n.members()
+func (n *Node) recordMembers(ctx context.Context, v *cluster.View) {
+	ctx, cancel := context.WithTimeout(ctx, n.bound())
+	defer cancel()
 	for _, id := range v.Voters {
-		told, ok := n.memberOf(v, known, id)
-		if !ok || known[id] == told {
+		told, ok := n.member(v, id)
+		if !ok || n.members()[id] == told {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(ctx, n.bound())
-		err := n.proposer.PutMember(ctx, told)
-		cancel()
-		if err != nil {
+		if n.proposer.PutMember(ctx, told) != nil {
 			return // another master does it, or this one at the next turn
 		}
 		n.log.Info("member recorded", "node", id, "data", told.DataHost, "port", told.DataPort)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,59 +23,79 @@ import (
 
 // Node is one node of a cluster.
 type Node struct {
+	core
+	front
+
 	log      *slog.Logger
 	version  string
 	settings *config.Settings
 	clock    clock.Clock
+	started  time.Duration // by clock.Boot
+	self     store.Member  // how this node announces itself
 
-	state    *store.Store
-	fsm      *raftfsm.FSM
-	proposer *raftfsm.Proposer
-	raft     *cluster.Node
-	data     *respserver.Server
-	sentinel *respserver.Server
-	hub      *pubsub.Hub // of the Sentinel port
+	configured store.Settings               // the replicated settings this node was started with
+	system     atomic.Pointer[store.System] // the replicated system state; nil before the first entry
 
-	self    store.Member  // how this node announces itself
-	started time.Duration // by clock.Boot
 	roles   roles
+	reign   reign
 	saves   saves
 	timings *timings
 	alerts  alerts
 }
 
+// core is the replicated state and what changes it.
+type core struct {
+	state    *store.Store
+	fsm      *raftfsm.FSM
+	proposer *raftfsm.Proposer
+	raft     *cluster.Node
+}
+
+// front is what clients reach.
+type front struct {
+	data     *respserver.Server
+	sentinel *respserver.Server
+	hub      *pubsub.Hub // of the Sentinel port
+}
+
 // alerts are what parts tell the node from goroutines of their own.
 type alerts struct {
-	failed        chan error    // why the node must stop
-	stopAsked     chan struct{} // SHUTDOWN
-	systemChanged atomic.Bool   // the replicated settings or members may have changed
-	differs       atomic.Bool   // the cluster's settings differ from this node's, and that was said
+	failed    chan error    // why the node must stop
+	stopAsked chan struct{} // SHUTDOWN
 }
 
 // Run builds a node from cfg, serves until ctx ends, and stops it. The error is
-// why the node could not start or had to stop.
+// why the node could not start or had to stop. Neither cfg nor what it refers to
+// may be changed any more.
 func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, version string) error {
 	n, err := open(cfg, log, version)
 	if err != nil {
 		return err
 	}
+	return n.serve(ctx)
+}
+
+// serve lives until ctx ends or a part fails, and closes what open has opened.
+func (n *Node) serve(ctx context.Context) error {
 	return errors.Join(n.run(ctx), n.raft.Close())
 }
 
 // open builds the parts, from the bottom up. Nothing is served yet.
 func open(cfg *config.Config, log *slog.Logger, version string) (*Node, error) {
 	n := &Node{
-		log:      log,
-		version:  version,
-		settings: config.NewSettings(cfg),
-		clock:    clock.System{},
-		state:    store.New(cfg.Databases),
-		hub:      pubsub.NewHub(hubLimits(cfg)),
-		timings:  newTimings(),
-		alerts:   alerts{failed: make(chan error, 1), stopAsked: make(chan struct{}, 1)},
+		log:        log,
+		version:    version,
+		settings:   config.NewSettings(cfg),
+		clock:      clock.System{},
+		configured: replicated(cfg),
+		timings:    newTimings(),
+		alerts:     alerts{failed: make(chan error, 1), stopAsked: make(chan struct{}, 1)},
 	}
+	n.state = store.New(cfg.Databases)
+	n.hub = pubsub.NewHub(hubLimits(cfg))
 	n.started = n.clock.Boot()
 	n.roles.init()
+	n.reign.init()
 	n.saves.init(n.clock.WallMilli() / 1000)
 	table, err := dataTable()
 	if err != nil {
@@ -102,24 +121,35 @@ func (n *Node) bound() time.Duration {
 	return elections * n.settings.Config().ElectionTimeout
 }
 
+// masterBound is for how long after its last confirmation a node may be named
+// master: two election timeouts.
+func (n *Node) masterBound() time.Duration { return 2 * n.settings.Config().ElectionTimeout }
+
 // run starts everything that lives as long as the node, and waits until ctx
-// ends or a part fails; then it stops them all.
+// ends, SHUTDOWN is asked for, or a part fails. Then what clients reach stops
+// first: while their last commands are answered the core still commits.
 func (n *Node) run(ctx context.Context) error {
 	listeners, err := n.listen()
 	if err != nil {
 		return err
 	}
-	g := newGroup(ctx)
-	g.start("watch", n.watchAlerts)
-	g.start("raft", n.raft.Run)
-	g.start("proposer", n.proposer.Run)
-	g.start("ticks", n.proposer.RunTicks)
-	g.start("roles", n.watchRoles)
-	g.start("members", n.keepMembers)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	inner := newGroup(context.WithoutCancel(ctx), stop)
+	inner.start("raft", n.raft.Run)
+	inner.start("proposer", n.proposer.Run)
+	inner.start("ticks", n.proposer.RunTicks)
+	inner.start("reign", n.keepEstablished)
+	inner.start("roles", n.watchRoles)
+	inner.start("members", n.keepMembers)
+	inner.start("alerts", n.watchAlerts)
+	outer := newGroup(ctx, stop)
 	for _, l := range listeners {
-		g.start(l.name, func(ctx context.Context) error { return l.serve(ctx, l.Listener) })
+		outer.start(l.name, func(ctx context.Context) error { return l.serve(ctx, l.Listener) })
 	}
-	return g.wait()
+	<-ctx.Done()
+	n.log.Info("the node stops")
+	return errors.Join(outer.wait(), inner.wait())
 }
 
 // watchAlerts ends the node when a part that has no goroutine of its own fails,
@@ -134,41 +164,6 @@ func (n *Node) watchAlerts(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-}
-
-// group is the goroutines of a node: when one fails all are told to stop.
-type group struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	wg     sync.WaitGroup
-}
-
-func newGroup(ctx context.Context) *group {
-	g := &group{}
-	g.ctx, g.cancel = context.WithCancelCause(ctx)
-	return g
-}
-
-// start runs a part until the group stops. A part that ends earlier stops the
-// group, with an error or not.
-func (g *group) start(name string, run func(ctx context.Context) error) {
-	g.wg.Go(func() {
-		if err := run(g.ctx); err != nil {
-			g.cancel(fmt.Errorf("%s: %w", name, err))
-			return
-		}
-		g.cancel(nil)
-	})
-}
-
-// wait returns when every part has stopped: nil if they were told to, otherwise
-// why the first one failed.
-func (g *group) wait() error {
-	g.wg.Wait()
-	if err := context.Cause(g.ctx); !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
 }
 
 var _ sentinelapi.Source = (*Node)(nil)

@@ -13,15 +13,16 @@ import (
 // roles is what this node is to its clients. It follows the cluster's View,
 // which is a level: every hint leads to another look at the whole.
 type roles struct {
-	current atomic.Pointer[respserver.Role]
-	hint    chan struct{} // something other than the View may have changed
-	quorum  atomic.Bool   // this node has contact with a majority
-
-	establishing atomic.Bool              // an establishing entry is under way
-	lastMaster   atomic.Pointer[sighting] // the last master that was named
+	current    atomic.Pointer[respserver.Role]
+	hint       chan struct{}            // something other than the View may have changed
+	quorum     atomic.Bool              // this node has contact with a majority
+	lastMaster atomic.Pointer[sighting] // the last master that was named
 
 	// The rest belongs to the goroutine of watchRoles.
 	announced sentinelapi.View // the last view with a master that subscribers were told
+	since     time.Duration    // clock.Boot when this node last became master
+	agreed    bool             // the cluster has held it for the established leader since then
+	compared  bool             // its settings were compared with the cluster's
 }
 
 func (r *roles) init() {
@@ -33,12 +34,7 @@ func (r *roles) init() {
 func (r *roles) Role() respserver.Role { return *r.current.Load() }
 
 // look asks for another look.
-func (r *roles) look() {
-	select {
-	case r.hint <- struct{}{}:
-	default:
-	}
-}
+func (r *roles) look() { poke(r.hint) }
 
 // watchRoles follows the View until ctx ends. At the end it lets go of what
 // leadership there is: what is unsent is refused, what is sent is in doubt.
@@ -47,7 +43,7 @@ func (n *Node) watchRoles(ctx context.Context) error {
 	defer every.Stop()
 	defer n.proposer.StepDown()
 	for {
-		n.follow(ctx, n.raft.View())
+		n.follow(n.raft.View())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -58,39 +54,68 @@ func (n *Node) watchRoles(ctx context.Context) error {
 	}
 }
 
-// follow makes the role what the view says it is.
-func (n *Node) follow(ctx context.Context, v cluster.View) {
-	if v.RaftLeader && !v.IsLeader {
-		n.establish(ctx, v.Term)
-	}
-	n.takeSettings()
-	next := n.roleOf(v)
+// follow makes the role what the view says it is. What ends comes first and
+// waits for nothing.
+func (n *Node) follow(v cluster.View) {
+	n.reign.follow(&v)
+	serves := n.serves(&v)
 	last := n.roles.Role()
-	if last.Master && !next.Master {
-		n.stepDown(&next)
-	} else if next != last {
+	if last.Master && !(serves && n.reign.serving.Load() == v.Term) {
+		n.stepDown()
+		serves = false // the Proposer has to be opened anew
+	}
+	n.followQuorum(&v)
+	n.takeSettings(v.Ready)
+	next := n.roleOf(&v, serves)
+	if next != n.roles.Role() {
 		n.roles.current.Store(&next)
+	}
+	if serves && !last.Master {
+		n.ascend(v.Term)
 	}
 	if next.Master != last.Master || next.Loading != last.Loading {
 		n.log.Info("role", "master", next.Master, "loading", next.Loading, "term", v.Term, "leader", v.Leader)
 	}
-	n.followQuorum(v)
-	n.tellSubscribers(v)
+	n.tellSubscribers(&v)
+}
+
+// serves tells whether this node is to be master. The cluster agrees as soon as
+// it has looked, unless something speaks against it, such as an append to the log
+// that hangs.
+func (n *Node) serves(v *cluster.View) bool {
+	if !v.RaftLeader || !v.Quorum || !n.reign.open(v.Term) {
+		return false
+	}
+	if n.reign.serving.Load() != v.Term {
+		return true // it becomes master now
+	}
+	n.roles.agreed = n.roles.agreed || v.IsLeader
+	return v.IsLeader || !n.roles.agreed && n.clock.Boot()-n.roles.since < n.masterBound()
+}
+
+// ascend lets the cluster know that this node serves as master of term.
+func (n *Node) ascend(term uint64) {
+	n.roles.since, n.roles.agreed = n.clock.Boot(), false
+	n.reign.serving.Store(term)
+	n.raft.Look()
 }
 
 // stepDown ends this node's time as master. Connections end before the role
 // changes: a client that was served by the master is never served by a replica
 // on the same connection.
-func (n *Node) stepDown(next *respserver.Role) {
+func (n *Node) stepDown() {
 	n.data.CloseClients()
+	n.reign.serving.Store(0)
 	n.proposer.StepDown()
-	n.roles.current.Store(next)
+	n.reign.steps.Add(1) // what was opened before is shut
+	n.roles.current.Store(&respserver.Role{})
 	n.data.CloseClients() // those who came in between
 }
 
-// roleOf is what clients are told for a view.
-func (n *Node) roleOf(v cluster.View) respserver.Role {
-	r := respserver.Role{Master: v.IsLeader, Loading: !v.Ready}
+// roleOf is what clients are told for a view. A master has caught up: it has
+// applied the first entry of its own term.
+func (n *Node) roleOf(v *cluster.View, serves bool) respserver.Role {
+	r := respserver.Role{Master: serves, Loading: !v.Ready && !serves}
 	if v.Leader == "" || v.Leader == v.Self {
 		return r
 	}
@@ -102,33 +127,20 @@ func (n *Node) roleOf(v cluster.View) respserver.Role {
 
 // followQuorum closes the Sentinel clients of a node that has lost the majority,
 // so that they ask another one.
-func (n *Node) followQuorum(v cluster.View) {
-	if had := n.roles.quorum.Swap(v.Quorum); had && !v.Quorum {
+func (n *Node) followQuorum(v *cluster.View) {
+	had := n.roles.quorum.Swap(v.Quorum)
+	if v.Quorum {
+		return
+	}
+	if had {
 		n.log.Warn("contact with the majority lost; Sentinel clients are sent away")
-		n.sentinel.CloseClients()
 	}
-}
-
-// establish commits the establishing entry of a term this node has just won, in
-// the background; one at a time.
-func (n *Node) establish(ctx context.Context, term uint64) {
-	if !n.roles.establishing.CompareAndSwap(false, true) {
-		return // the next look tries again
-	}
-	go func() { // ends with ctx or the bound
-		ctx, cancel := context.WithTimeout(ctx, n.bound())
-		defer cancel()
-		if err := n.proposer.Establish(ctx, term); err != nil {
-			n.log.Warn("cannot establish leadership", "term", term, "err", err)
-		}
-		n.roles.establishing.Store(false)
-		n.raft.Look()
-	}()
+	n.sentinel.CloseClients() // and those who came in between
 }
 
 // tellSubscribers publishes what has changed for Sentinel clients: after the new
 // master serves and after replies show the new view.
-func (n *Node) tellSubscribers(v cluster.View) {
+func (n *Node) tellSubscribers(v *cluster.View) {
 	view := n.sentinelView(v)
 	if !view.MasterKnown || !v.Ready {
 		return

@@ -62,11 +62,11 @@ func (n *Node) openServers(cfg *config.Config, data *command.Table) error {
 		Roles:         &n.roles,
 		Replication:   replication{n},
 		Persist:       n,
-		Settings:      settings{n.settings},
+		Settings:      settings{n},
 		Info:          n,
 		Shutdown:      n.shutdown,
-		SizeOf:        raftfsm.SizeOf,
-		MaxEntryBytes: int(cfg.MaxEntryBytes),
+		SizeOf:        n.sizeOf,
+		MaxEntryBytes: mostEntryBytes,
 		Clock:         n.clock,
 		Log:           n.log,
 	})
@@ -116,6 +116,7 @@ type listener struct {
 // listen opens every port that clients reach, or none.
 func (n *Node) listen() ([]listener, error) {
 	cfg := n.settings.Config()
+	page := adminhttp.Config{Metrics: n.registry(), Ready: n.Ready, Leader: n.Leader, Log: n.log}
 	ports := []struct {
 		name  string
 		port  int
@@ -123,7 +124,7 @@ func (n *Node) listen() ([]listener, error) {
 	}{
 		{"data port", cfg.Port, n.data.Serve},
 		{"sentinel port", cfg.SentinelPort, n.serveSentinel},
-		{"metrics port", cfg.MetricsPort, n.admin().Run},
+		{"metrics port", cfg.MetricsPort, func(ctx context.Context, l net.Listener) error { return adminhttp.New(page).Run(ctx, l) }},
 	}
 	var open []listener
 	for _, p := range ports {
@@ -194,9 +195,4 @@ func (g gated) Accept() (net.Conn, error) {
 		}
 		_ = conn.Close() // refused
 	}
-}
-
-// admin is the HTTP server of the metrics port.
-func (n *Node) admin() *adminhttp.Server {
-	return adminhttp.New(adminhttp.Config{Metrics: n.registry(), Ready: n.Ready, Leader: n.Leader, Log: n.log})
 }

@@ -4,31 +4,40 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
+	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/config"
 	"github.com/holdfast/holdfast/pubsub"
+	"github.com/holdfast/holdfast/raftfsm"
 	"github.com/holdfast/holdfast/resp"
 	"github.com/holdfast/holdfast/respserver"
 	"github.com/holdfast/holdfast/store"
 )
 
 // settings lets CONFIG see and change the directives.
-type settings struct{ all *config.Settings }
+type settings struct{ n *Node }
 
 var _ respserver.Settings = settings{}
 
 // Get returns the matching directives.
 func (s settings) Get(pattern string) []respserver.Pair {
-	return pairs(s.all.Get([]string{pattern}))
+	return pairs(s.n.settings.Get([]string{pattern}))
 }
 
-// Set changes all or none.
+// Set changes all or none. If it changes the cluster's settings and leadership is
+// lost on the way, the outcome is unknown.
 func (s settings) Set(_ context.Context, changes []respserver.Pair) error {
 	list := make([][2]string, len(changes))
 	for i, c := range changes {
 		list[i] = [2]string{c.Name, c.Value}
 	}
-	return s.all.Set(list)
+	err := s.n.settings.Set(list)
+	s.n.adopt() // another change may have overtaken this one
+	if code, ok := errors.AsType[resp.Error](err); ok {
+		return code
+	}
+	return err
 }
 
 func pairs(list [][2]string) []respserver.Pair {
@@ -48,40 +57,65 @@ func replicated(c *config.Config) store.Settings {
 	}
 }
 
-// takeSettings adopts the replicated settings if they may have changed.
-func (n *Node) takeSettings() {
-	if !n.alerts.systemChanged.CompareAndSwap(true, false) {
+// takeSettings adopts the cluster's settings. Once this node has caught up after
+// its start it says if they are not those it was started with.
+func (n *Node) takeSettings(ready bool) {
+	n.adopt()
+	s, known := n.clusterSettings()
+	if !ready || !known || n.roles.compared {
 		return
 	}
-	var sys store.System
-	n.fsm.View(0, func(r *store.Reader) { sys = r.System() })
-	n.adopt(sys.Settings)
+	n.roles.compared = true
+	if s != n.configured {
+		n.log.Warn("the cluster's settings are used instead of this node's",
+			"cluster", fmt.Sprintf("%+v", s), "node", fmt.Sprintf("%+v", n.configured))
+	}
 }
 
-// adopt puts the cluster's replicated settings in the place of this node's, and
-// says so once where they differ from what the node was started with.
-func (n *Node) adopt(s store.Settings) {
-	own := n.settings.Config()
-	if s == (store.Settings{}) || s == replicated(own) {
+// clusterSettings are those of the state, if there are any yet.
+func (n *Node) clusterSettings() (s store.Settings, known bool) {
+	if sys := n.system.Load(); sys != nil {
+		s = sys.Settings
+	}
+	return s, s != store.Settings{}
+}
+
+// adopt puts the cluster's settings in the place of this node's.
+func (n *Node) adopt() {
+	s, known := n.clusterSettings()
+	if !known || s == replicated(n.settings.Config()) {
 		return
 	}
-	if n.alerts.differs.CompareAndSwap(false, true) {
-		n.log.Warn("the cluster's settings are used instead of this node's",
-			"cluster", fmt.Sprintf("%+v", s), "node", fmt.Sprintf("%+v", replicated(own)))
-	}
 	n.settings.Adopt(func(c *config.Config) {
+		s, _ := n.clusterSettings() // the latest: changes of c follow each other
 		c.Databases, c.MaxEntryBytes, c.ProtoMaxBulkLen = s.Databases, s.MaxEntryBytes, s.MaxBulkBytes
 	})
 }
+
+// errElsewhere is why a setting of the whole cluster was not changed here.
+var errElsewhere = errors.New("only the master can change a setting of the whole cluster")
 
 // replicate makes the replicated settings of next those of the cluster.
 func (n *Node) replicate(next *config.Config) error {
 	ctx, cancel := context.WithTimeout(context.Background(), n.bound())
 	defer cancel()
-	if err := n.proposer.PutSettings(ctx, replicated(next)); err != nil {
-		return errors.New("only the master can change a setting of the whole cluster")
+	switch err := n.proposer.PutSettings(ctx, replicated(next)); {
+	case errors.Is(err, raftfsm.ErrRefused):
+		return errElsewhere
+	case err != nil:
+		return resp.ErrInDoubt
 	}
 	return nil
+}
+
+// sizeOf is the size of the log entry that r would make; what is above the
+// cluster's max-entry-bytes counts as too large for any.
+func (n *Node) sizeOf(r *command.Request) int {
+	size := raftfsm.SizeOf(r)
+	if int64(size) > n.settings.Config().MaxEntryBytes {
+		return math.MaxInt
+	}
+	return size
 }
 
 // tuneServers hands the changeable parameters to the servers.

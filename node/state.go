@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/config"
 	"github.com/holdfast/holdfast/raftfsm"
+	"github.com/holdfast/holdfast/store"
 )
 
 // openState builds the state machine, the raft node beneath it and the Proposer
@@ -58,7 +59,7 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 		ElectionTimeout: cfg.ElectionTimeout,
 		Log: cluster.LogConfig{
 			Store:         cfg.LogStore,
-			MaxEntryBytes: cfg.MaxEntryBytes,
+			MaxEntryBytes: mostEntryBytes, // the cluster's setting may be any below
 			DatasetBytes:  func() int64 { return n.state.Stats(0).UsedBytes },
 		},
 		FSM:     n.fsm,
@@ -81,13 +82,17 @@ func (n *Node) observe() cluster.Observe {
 	return o
 }
 
+// mostEntryBytes is the largest value of max-entry-bytes.
+const mostEntryBytes = 60 << 20
+
 // source is what the cluster asks of the node above it.
 type source struct{ n *Node }
 
 var _ cluster.Source = source{}
 
-// Established is the term of the last establishing entry that was applied.
-func (s source) Established() uint64 { return s.n.fsm.EstablishedTerm() }
+// Established is the term in which this node serves as master, 0 if it does not:
+// nobody is told of a master that would not serve.
+func (s source) Established() uint64 { return s.n.reign.serving.Load() }
 
 // Applied is the index of the last entry that was applied.
 func (s source) Applied() uint64 { return s.n.fsm.Applied() }
@@ -99,15 +104,13 @@ var _ raftfsm.Sink = (*Node)(nil)
 
 // Applied hears of each applied entry, on the state machine's goroutine.
 func (n *Node) Applied(u raftfsm.Update) {
-	if u.SystemChanged || u.Restored {
-		n.alerts.systemChanged.Store(true)
+	if !u.SystemChanged {
+		return
 	}
-	if u.Establishing {
-		n.raft.Look()
-	}
-	if u.SystemChanged || u.Restored {
-		n.roles.look()
-	}
+	var sys store.System
+	n.fsm.View(0, func(r *store.Reader) { sys = r.System() })
+	n.system.Store(&sys)
+	n.roles.look()
 }
 
 // errState is why a node stops whose state machine cannot go on.

@@ -25,15 +25,11 @@ func (n *Node) View() sentinelapi.View {
 			v.Leader = ""
 		}
 	}
-	return n.sentinelView(v)
+	return n.sentinelView(&v)
 }
 
-// masterBound is for how long after its last confirmation a node may be named
-// master: two election timeouts.
-func (n *Node) masterBound() time.Duration { return 2 * n.settings.Config().ElectionTimeout }
-
 // sentinelView shows a View of the cluster as Sentinel shows its masters.
-func (n *Node) sentinelView(v cluster.View) sentinelapi.View {
+func (n *Node) sentinelView(v *cluster.View) sentinelapi.View {
 	cfg := n.settings.Config()
 	view := sentinelapi.View{
 		Name:            cfg.MasterName,
@@ -50,9 +46,8 @@ func (n *Node) sentinelView(v cluster.View) sentinelapi.View {
 	} else if last := n.roles.lastMaster.Load(); last != nil {
 		view.Master, view.MasterGone = last.id, (n.clock.Boot() - last.at).Milliseconds()
 	}
-	known := n.members()
 	for _, id := range v.Voters {
-		m, ok := n.memberOf(v, known, id)
+		m, ok := n.member(v, id)
 		if !ok {
 			continue // it has never told where it serves clients
 		}
@@ -80,7 +75,7 @@ func hasNode(nodes []sentinelapi.Node, id string) bool {
 }
 
 // sentinelNode shows one member.
-func (n *Node) sentinelNode(v cluster.View, m store.Member) sentinelapi.Node {
+func (n *Node) sentinelNode(v *cluster.View, m store.Member) sentinelapi.Node {
 	node := sentinelapi.Node{
 		ID:       m.ID,
 		RunID:    m.RunID,
@@ -100,7 +95,7 @@ func (n *Node) sentinelNode(v cluster.View, m store.Member) sentinelapi.Node {
 		}
 		node.Contact = p.Age.Milliseconds()
 		node.Offset = int64(p.Applied) //nolint:gosec // an index
-		node.Down = !p.Contact
+		node.Down, node.Cut = !p.Contact, !p.Linked
 		if node.Down {
 			node.DownFor = max(0, (p.Age - n.masterBound()).Milliseconds())
 			node.LinkUp, node.LinkDown = false, p.Age.Milliseconds()
