@@ -199,6 +199,7 @@ func (l *link) serve(ctx context.Context, c *session) {
 	stop()
 	closeConn(c)
 	l.peer.parted(c.said.instance)
+	l.node.look()
 	if ctx.Err() == nil {
 		l.node.log.Debug("probe connection ended", "node", l.peer.id, "err", err)
 	}

@@ -39,6 +39,7 @@ type PeerView struct {
 	ID      string
 	Addr    string        // of its raft port
 	Contact bool          // it has answered a ping of the last two election timeouts
+	Linked  bool          // the connection on which it is asked is up
 	Age     time.Duration // since the last ping it has answered, or since this node's start
 	Info    []byte        // its Source.Info; not to be changed
 	Term    uint64
@@ -154,7 +155,7 @@ func (n *Node) peerViews(v *View, now time.Duration) []PeerView {
 		}
 		list = append(list, PeerView{
 			ID: p.id, Addr: p.announced(),
-			Contact: p.contact(now, n.window()), Age: now - asked,
+			Contact: p.contact(now, n.window()), Linked: p.link.up(), Age: now - asked,
 			Info: rep.info, Term: rep.term, Applied: rep.applied, Acked: acked,
 		})
 	}
@@ -240,7 +241,7 @@ func differs(old, v *View) bool {
 	}
 	for i := range v.Peers {
 		a, b := &old.Peers[i], &v.Peers[i]
-		if a.Contact != b.Contact || a.Addr != b.Addr || string(a.Info) != string(b.Info) {
+		if a.Contact != b.Contact || a.Linked != b.Linked || a.Addr != b.Addr || string(a.Info) != string(b.Info) {
 			return true
 		}
 	}

@@ -2,8 +2,6 @@ package respserver
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"log/slog"
 	"time"
 
@@ -70,7 +68,6 @@ type Identity struct {
 	Version      string // Holdfast's
 	RedisVersion string // whose behaviour is offered
 	RunID        string // 40 hex digits, of this node
-	ClusterID    string // what master_replid shows of it; may be empty
 	NodeID       string
 	Port         int // of this server
 	ConfigFile   string
@@ -141,14 +138,4 @@ func (t Tuning) withDefaults() Tuning {
 	t.Requests.MaxArgs = cmp.Or(t.Requests.MaxArgs, redis.MaxArgs)
 	t.Requests.MaxQuery = cmp.Or(t.Requests.MaxQuery, redis.MaxQuery)
 	return t
-}
-
-// ReplID is the identity of the replicated history as INFO shows it: 40 hex
-// digits, the same on all nodes of a cluster.
-func (id Identity) ReplID() string {
-	if id.ClusterID == "" {
-		return id.RunID
-	}
-	sum := sha256.Sum256([]byte(id.ClusterID))
-	return hex.EncodeToString(sum[:])[:40]
 }

@@ -1,6 +1,7 @@
 package respserver
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -84,9 +85,9 @@ var noReplID = strings.Repeat("0", 40)
 func (r *report) replication() {
 	s := r.c.srv
 	role := r.c.confirmedRole()
-	index := uint64(0)
+	index, history := uint64(0), ""
 	if s.cfg.Replication != nil {
-		index = s.cfg.Replication.Index()
+		index, history = s.cfg.Replication.Index(), s.cfg.Replication.History()
 	}
 	if role.Master {
 		r.line("role", "master")
@@ -96,7 +97,7 @@ func (r *report) replication() {
 		r.line("connected_slaves", 0)
 	}
 	r.line("master_failover_state", "no-failover")
-	r.line("master_replid", s.cfg.Identity.ReplID())
+	r.line("master_replid", cmp.Or(history, noReplID))
 	r.line("master_replid2", noReplID)
 	r.line("master_repl_offset", index)
 	r.line("second_repl_offset", -1)

@@ -40,6 +40,7 @@ func (c *client) serve() {
 	}
 	for {
 		cmds, err := c.rd.ReadPipeline()
+		c.learnRole()
 		if !c.life.begin(c.srv.gate.tick.Load()) {
 			return
 		}
@@ -50,6 +51,16 @@ func (c *client) serve() {
 		if err := c.carryOut(cmds); err != nil || c.sess.ending || !c.life.end(c.srv.gate.tick.Load()) {
 			return
 		}
+	}
+}
+
+// learnRole takes the node's role for one pipeline, before it is known whether
+// the pipeline may be carried out: a node that ceases to be master dooms its
+// connections first and changes its role afterwards, so what was sent to the
+// master is never read from a replica.
+func (c *client) learnRole() {
+	if c.srv.cfg.Roles != nil {
+		c.sess.role = c.srv.cfg.Roles.Role()
 	}
 }
 
@@ -92,9 +103,6 @@ func (c *client) failed(err error) {
 func (c *client) carryOut(cmds []resp.Command) error {
 	c.turn.Lock()
 	defer c.turn.Unlock()
-	if c.srv.cfg.Roles != nil {
-		c.sess.role = c.srv.cfg.Roles.Role()
-	}
 	if c.sess.tuned != c.srv.tuning() {
 		c.limit()
 	}

@@ -63,6 +63,9 @@ type ReplicaState struct {
 type Replication interface {
 	// Index is the log index this node's state has reached. It is cheap.
 	Index() uint64
+	// History is the identity of the replicated history, 40 hex digits, the same on
+	// all nodes of a cluster; empty while there is none.
+	History() string
 	// Replicas are the other members with a data port, in a stable order.
 	Replicas() []ReplicaState
 }

@@ -65,6 +65,7 @@ func newFakeNode() *fakeNode {
 func (n *fakeNode) setRole(r respserver.Role) { n.role.Store(&r) }
 func (n *fakeNode) Role() respserver.Role     { return *n.role.Load() }
 func (n *fakeNode) Index() uint64             { return n.index.Load() }
+func (n *fakeNode) History() string           { return "" }
 func (n *fakeNode) Info() respserver.Info {
 	return respserver.Info{
 		Store: n.store.Stats(n.clock.WallMilli()),

@@ -26,7 +26,7 @@ type instance struct {
 	kind  string // "master", "slave" or "sentinel"
 
 	contact, downAfter int64
-	sDown, oDown       bool
+	sDown, oDown, cut  bool
 	sDownFor, oDownFor int64
 }
 
@@ -41,7 +41,7 @@ func (i *instance) flags() string {
 		words = append(words, "o_down")
 	}
 	words = append(words, i.kind)
-	if i.sDown {
+	if i.sDown || i.cut {
 		words = append(words, "disconnected")
 	}
 	return strings.Join(words, ",")
@@ -81,7 +81,8 @@ func (v *View) describeMaster() resp.Value {
 	roleFor := v.MasterGone
 	i.contact, i.sDownFor = v.MasterGone, v.MasterGone
 	if m := v.master(); m != nil {
-		i.runID, i.contact, i.sDown, i.sDownFor = m.RunID, m.Contact, m.Down, m.DownFor
+		i.runID, i.contact, i.cut = m.RunID, m.Contact, m.Cut
+		i.sDown, i.sDownFor = m.Down, m.DownFor
 		roleFor = m.RoleFor
 	}
 	if !v.MasterKnown {
@@ -139,6 +140,6 @@ func (v *View) describeSentinel(n *Node) resp.Value {
 func (n *Node) instance(name, kind string, v *View) instance {
 	return instance{
 		name: name, addr: n.Data, runID: n.RunID, kind: kind,
-		contact: n.Contact, downAfter: v.DownAfter, sDown: n.Down, sDownFor: n.DownFor,
+		contact: n.Contact, downAfter: v.DownAfter, sDown: n.Down, sDownFor: n.DownFor, cut: n.Cut,
 	}
 }

@@ -44,6 +44,7 @@ type Node struct {
 	DownFor  int64  // while Down: for how long
 	RoleFor  int64  // for how long it has had its role
 	Offset   int64  // how far its state has come, shown as slave-repl-offset
+	Cut      bool   // the connection to it has ended, and it may be down: shown as disconnected
 	LinkUp   bool   // as a replica: it follows the master
 	LinkDown int64  // while not LinkUp: for how long
 }
