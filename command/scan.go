@@ -4,7 +4,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/holdfast/holdfast/internal/glob"
 	"github.com/holdfast/holdfast/resp"
@@ -13,7 +12,6 @@ import (
 
 // scanSpecs are the commands that find keys without being told their names.
 func scanSpecs() []*Spec {
-	var turn atomic.Uint64
 	return []*Spec{
 		{
 			Name: "keys", Arity: 2, Categories: CatDangerous, Since: "1.0.0", Complexity: "O(N) in the number of keys of the database",
@@ -32,9 +30,7 @@ func scanSpecs() []*Spec {
 			Name: "randomkey", Arity: 1, Since: "1.0.0", Complexity: "O(1)", PerNode: true,
 			Tips:    []string{"request_policy:all_shards", "nondeterministic_output"},
 			Summary: "Names a key, any key.",
-			Do: Reads(parseNone, func(r *store.Reader, _ none) resp.Value {
-				return randomKey(r, turn.Add(1))
-			}),
+			Do:      Reads(parseNone, randomKey),
 		},
 	}
 }
@@ -160,19 +156,10 @@ func (op *scanOp) wants(e *store.Entry) bool {
 	return op.pattern == nil || glob.Match(op.pattern, e.Key())
 }
 
-// randomKey names a key. The choice follows from the instant and from turn, so
-// that calls at the same instant differ; it is never part of the state.
-func randomKey(r *store.Reader, turn uint64) resp.Value {
-	e := r.Random(mix(uint64(r.Now()) + turn*0x9e3779b97f4a7c15))
+func randomKey(r *store.Reader, _ none) resp.Value {
+	e := r.Random(r.Random64())
 	if e == nil {
 		return resp.Null
 	}
 	return resp.BulkString(e.Key())
-}
-
-// mix spreads the bits of x (the finalizer of SplitMix64, Steele et al. 2014).
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }

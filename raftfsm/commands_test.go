@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/raftfsm"
+	"github.com/holdfast/holdfast/store"
 )
 
 // product is the table of the commands that clients have.
@@ -175,4 +176,34 @@ func (o *overwriting) Apply(l *raft.Log) any {
 		l.Data[i] = '!'
 	}
 	return reply
+}
+
+// Property: P6. A read inside a transaction removes the due keys it meets, so it
+// meets the same ones on every node, whatever a node was asked before: RANDOMKEY
+// too.
+func TestReadsInTransactionsMeetTheSameDueKeysEverywhere(t *testing.T) {
+	table := product(t)
+	asked, idle := newProduct(t, table), newProduct(t, table)
+	random := command.Request{Spec: table.ByName("randomkey"), Args: [][]byte{[]byte("randomkey")}}
+	var reqs []command.Request
+	for i := range 200 {
+		words := strings.Fields(fmt.Sprintf("set k%d v pxat %d", i, wall+1000+i%2*100_000))
+		args := make([][]byte, len(words))
+		for i := range words {
+			args[i] = []byte(words[i])
+		}
+		reqs = append(reqs, command.Request{Spec: table.ByName("set"), Args: args})
+	}
+	for _, r := range []*rig{asked, idle} {
+		r.apply(1, raftfsm.Entry(wall, 1, reqs...))
+	}
+	for range 5 { // only one of them has clients
+		asked.fsm.View(0, func(rd *store.Reader) { random.Spec.Do.Read(rd, random.Args) })
+	}
+	for _, r := range []*rig{asked, idle} {
+		r.apply(2, raftfsm.Entry(wall+2000, 7, transaction(nil, random, random, random, random)))
+	}
+	if asked.fsm.Digest() != idle.fsm.Digest() {
+		t.Fatal("RANDOMKEY removed other keys on a node that had been asked before")
+	}
 }

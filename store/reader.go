@@ -66,6 +66,18 @@ func (r *Reader) Version(key []byte) uint64 {
 	return max(epoch, r.keys().removal(shardOf(hash)))
 }
 
+// Random64 is a number to choose by. Inside Update it is the next one of a
+// generator seeded by the log entry, the same on every node; inside View it is
+// this node's own, another one at each call.
+func (r *Reader) Random64() uint64 {
+	if r.tx == nil {
+		return mix(uint64(r.now) + golden*r.store.draws.Add(1))
+	}
+	n := mix(r.tx.rng) // splitmix64
+	r.tx.rng += golden
+	return n
+}
+
 // System is the replicated system state; a copy.
 func (r *Reader) System() System { return r.store.sys }
 

@@ -11,7 +11,10 @@
 // shard for it.
 package store
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Store holds the databases and the system state. Its lock is taken by View,
 // Update, Freeze and the methods that say so; a Store is safe for concurrent use.
@@ -23,6 +26,7 @@ type Store struct {
 	timers  []*entryTimer // scratch of Due; guarded by mu
 	tx      Tx            // the one handle for changing, reused; guarded by mu
 	readers sync.Pool
+	draws   atomic.Uint64 // numbers that Random64 gave inside View
 }
 
 // content is what Replace exchanges.

@@ -158,13 +158,6 @@ func (tx *Tx) Notify(class Class, name string, key []byte) {
 	tx.events = append(tx.events, Event{Class: class, Name: name, DB: tx.db, Key: text})
 }
 
-// Random64 is the next number of a generator seeded by the log entry: the same on every node.
-func (tx *Tx) Random64() uint64 {
-	n := mix(tx.rng) // splitmix64
-	tx.rng += golden
-	return n
-}
-
 // ChangeSystem changes the replicated system state through fn, which may write
 // to the maps it is given and must not keep them. Undo takes it back. The stamp
 // and the operation counter never go back; a hash seed given while there are
