@@ -191,6 +191,14 @@ func appendTick(dst []byte, victims []store.Victim) []byte {
 	return dst
 }
 
+// tickOverhead bounds the encoded size of a tick without its victims.
+const tickOverhead = 1 + binary.MaxVarintLen64
+
+// victimSize is the exact encoded size of a victim.
+func victimSize(v *store.Victim) int {
+	return uvarintLen(uint64(v.DB)) + bytesLen(len(v.Key)) + uvarintLen(uint64(v.Deadline))
+}
+
 func appendEstablish(dst []byte, e establishment) []byte {
 	dst = append(dst, byte(unitEstablish))
 	dst = appendBytes(dst, e.node)

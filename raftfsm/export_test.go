@@ -134,3 +134,10 @@ func StreamOfLevel(level uint64) []byte {
 	}
 	return buf.Bytes()
 }
+
+// WaitingTicks is how many ticks wait for an entry.
+func WaitingTicks(p *Proposer) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.mu.ticks)
+}

@@ -34,6 +34,7 @@ type op struct {
 	kind    unitKind
 	victims []store.Victim // of a tick
 	unit    []byte         // of a member or settings, encoded
+	size    int            // encoded, at most; of the establishing entry, which travels alone, 0
 	term    uint64         // of the establishing entry: the term it is meant for
 	done    chan error     // buffered for the one ending
 }

@@ -131,14 +131,7 @@ func (p *Proposer) endLeftovers(left leftovers) {
 // with those others ask for, and returns nil once it was applied here. A victim
 // whose deadline has changed, or that is not due yet, is left alone.
 func (p *Proposer) Expire(ctx context.Context, victims []store.Victim) error {
-	var ops []*op
-	for len(victims) > 0 {
-		n := min(len(victims), maxVictims)
-		x := newOp(unitTick)
-		x.victims = append([]store.Victim(nil), victims[:n]...)
-		ops = append(ops, x)
-		victims = victims[n:]
-	}
+	ops := ticksOf(victims)
 	p.mu.Lock()
 	if !p.mu.open {
 		p.mu.Unlock()
@@ -172,6 +165,7 @@ func (p *Proposer) PutSettings(ctx context.Context, s store.Settings) error {
 }
 
 func (p *Proposer) put(ctx context.Context, x *op) error {
+	x.size = len(x.unit)
 	p.mu.Lock()
 	if !p.mu.open {
 		p.mu.Unlock()

@@ -30,7 +30,8 @@ const (
 	maxRequests = 1024      // client requests in one entry, riding reads included
 	maxBytes    = 512 << 10 // encoded size; a bigger request travels alone
 	maxVictims  = 512       // keys one tick removes
-	maxOps      = 64        // operations of the server itself in one entry
+	maxOps      = 64        // operations of the server itself in one entry, ticks left out
+	maxOpBytes  = 128 << 10 // their encoded size beside requests; a bigger one travels alone
 	maxFlying   = 2         // more would make batches smaller, not commits faster
 
 	// mostBytes is the size no entry may exceed: the log store cannot read
@@ -85,6 +86,8 @@ type Proposer struct {
 		ops    []*op // members and settings
 		first  *op   // the establishing entry waiting to be sent
 		flying []*proposal
+
+		requestsFirst bool // the last entry had no room for the request that was next
 	}
 }
 
@@ -170,15 +173,6 @@ func (p *Proposer) knows(spec *command.Spec) bool {
 	return runs(spec) && p.cfg.FSM.cfg.Lookup(spec.FullName()) == spec
 }
 
-// measure is the encoded size of the requests of t, and of the largest.
-func measure(t part) (sum, most int) {
-	for i := t.from; i < t.to; i++ {
-		n := unitSize(&t.batch.Requests[i])
-		sum, most = sum+n, max(most, n)
-	}
-	return sum, most
-}
-
 // Run proposes until ctx ends. What is waiting then is refused, what is in
 // raft's hands is in doubt, and nothing is taken any more.
 func (p *Proposer) Run(ctx context.Context) error {
@@ -221,8 +215,7 @@ func (p *Proposer) next() *proposal {
 		f.ops = []*op{p.mu.first}
 		p.mu.first = nil
 	case p.mu.open:
-		f.ops = p.takeOpsLocked()
-		f.parts = p.takePartsLocked()
+		p.fillLocked(f)
 	}
 	if len(f.ops)+len(f.parts) == 0 {
 		return nil
@@ -231,66 +224,6 @@ func (p *Proposer) next() *proposal {
 	f.id = proposalID{process: p.process, seq: p.mu.seq}
 	p.mu.flying = append(p.mu.flying, f)
 	return f
-}
-
-// takeOpsLocked takes operations of the server itself: members and settings,
-// and ticks up to the victims of one. Ticks share the entry with client
-// requests, so neither waits for the other.
-func (p *Proposer) takeOpsLocked() []*op {
-	var ops []*op
-	n := min(len(p.mu.ops), maxOps)
-	ops = append(ops, p.mu.ops[:n]...)
-	p.mu.ops = p.mu.ops[n:]
-	victims := 0
-	for len(p.mu.ticks) > 0 {
-		t := p.mu.ticks[0]
-		if victims += len(t.victims); victims > maxVictims {
-			break
-		}
-		ops = append(ops, t)
-		p.mu.ticks = p.mu.ticks[1:]
-	}
-	return ops
-}
-
-// takePartsLocked takes client requests for one entry: whole batches as long as
-// they fit; of a batch that no entry can hold whole, as much as fits, alone.
-func (p *Proposer) takePartsLocked() []part {
-	q := p.mu.queue
-	taken, count, size := 0, 0, 0
-	for ; taken < len(q); taken++ {
-		count += q[taken].to - q[taken].from
-		size += q[taken].size
-		if count > maxRequests || size > maxBytes {
-			break
-		}
-	}
-	var parts []part
-	if taken == 0 && len(q) > 0 {
-		parts, taken = []part{cut(q[0].part)}, 1
-	} else if taken > 0 {
-		parts = make([]part, taken)
-		for i := range parts {
-			parts[i] = q[i].part
-		}
-	}
-	left := copy(q, q[taken:])
-	clear(q[left:])
-	p.mu.queue = q[:left]
-	return parts
-}
-
-// cut is the beginning of t that fits into one entry, at least one request.
-func cut(t part) part {
-	size := 0
-	for i := t.from; i < t.to; i++ {
-		size += unitSize(&t.batch.Requests[i])
-		if i > t.from && (size > maxBytes || i-t.from >= maxRequests) {
-			t.to = i
-			break
-		}
-	}
-	return t
 }
 
 // propose hands one proposal to raft and has its ending seen to.

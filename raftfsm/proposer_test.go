@@ -490,3 +490,60 @@ func TestEstablishedWhileTheGateIsOpenOnly(t *testing.T) {
 	wantEndings(t, r.submit(set("k", "w")), refused)
 	eventually(t, "the gate is shut", func() bool { return r.fsm.EstablishedTerm() == 0 })
 }
+
+// Property: P7. Neither the removal of keys with long names nor a tick beside a
+// big request makes an entry that a log store would refuse, which would stop
+// every node; and neither of the two keeps the other waiting for ever.
+func TestTicksKeepEntriesWithinTheirLimits(t *testing.T) {
+	r := newMaster(t)
+	end := r.fsm.Instant() + 1000
+	var victims []store.Victim
+	for i := range 40 {
+		key := fmt.Sprint(i) + strings.Repeat("k", 100<<10)
+		r.submit(setUntil(key, end))
+		victims = append(victims, store.Victim{Key: key, Deadline: end})
+	}
+	huge := strings.Repeat("h", 5<<20)
+	r.submit(setUntil(huge, end))
+	victims = append(victims, store.Victim{Key: huge, Deadline: end})
+	r.clock.Advance(time.Second)
+	r.loop.Keep()
+	r.loop.Hold()
+	var first []*command.Batch
+	for i := range 2 { // take both places, so that the rest meets
+		b := batch(incr("n"))
+		r.prop.Submit(b)
+		first = append(first, b)
+		eventually(t, "in flight", func() bool { return r.loop.Waiting() == i+1 })
+	}
+	big := batch(set("big", strings.Repeat("x", 5<<20)), set("small", "1"))
+	r.prop.Submit(big)
+	expired := make(chan error, 1)
+	go func() { expired <- r.prop.Expire(t.Context(), victims) }()
+	eventually(t, "ticks are waiting", func() bool { return raftfsm.WaitingTicks(r.prop) > 0 })
+	r.loop.Release()
+	if err := <-expired; err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range append(first, big) {
+		waitDone(t, b)
+	}
+	wantEndings(t, big, ok, ok)
+	if got := r.fsm.Stats().Expired; got != 41 {
+		t.Fatalf("%d keys removed", got)
+	}
+	alone := 0
+	for i, l := range r.loop.Log() {
+		switch n := len(l.Data); {
+		case n > 5<<20+1000:
+			t.Errorf("entry %d has %d bytes: something big does not travel alone", i, n)
+		case n > 5<<20:
+			alone++
+		case n > 512<<10:
+			t.Errorf("entry %d has %d bytes", i, n)
+		}
+	}
+	if alone != 2 {
+		t.Errorf("%d big entries", alone)
+	}
+}
