@@ -90,7 +90,7 @@ func New(cfg Config) *FSM {
 	f.applier = newApplier(cfg.Store, f.panicked)
 	if sys := f.system(); sys.Stamp > 0 {
 		f.stamp = sys.Stamp
-		f.time.applied(sys.Stamp)
+		f.time.restored(sys.Stamp)
 	}
 	return f
 }

@@ -81,7 +81,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	f.cfg.Store.Replace(built)
 	f.index, f.term = h.index, h.term
 	f.stamp = f.system().Stamp
-	f.time.applied(f.stamp)
+	f.time.restored(f.stamp)
 	f.mark.reach(h.index)
 	f.cfg.Log.Info("snapshot restored", "index", h.index, "term", h.term)
 	if f.cfg.Sink != nil {

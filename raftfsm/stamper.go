@@ -33,8 +33,8 @@ type stamper struct {
 		sync.Mutex
 		heard   bool
 		heardAt time.Duration // BOOTTIME of the last stamp heard
-		// Since steadyAt stamps have moved the offset, then steady, forward by
-		// less than a leap.
+		// Since steadyAt, when one was heard, stamps have moved the offset, then
+		// steady, forward by less than a leap, and none was a leap behind it.
 		steadyAt time.Duration
 		steady   int64
 		trusted  bool
@@ -86,6 +86,17 @@ func (s *stamper) applied(stamp int64) {
 	s.hearLocked(stamp)
 }
 
+// restored takes in the stamp of a restored state: the present is not before it,
+// and how far behind it is nobody knows.
+func (s *stamper) restored(stamp int64) {
+	s.raise(stamp)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	offset := stamp*int64(time.Millisecond) - int64(s.clock.Boot())
+	s.offset.Store(max(s.offset.Load(), offset))
+	s.mu.heard = false
+}
+
 // observe takes in a cluster time heard from the confirmed master.
 func (s *stamper) observe(stamp int64) {
 	s.mu.Lock()
@@ -98,15 +109,16 @@ func (s *stamper) hearLocked(stamp int64) {
 	boot := s.clock.Boot()
 	offset := s.offset.Load()
 	ahead := stamp*int64(time.Millisecond) - int64(boot) - offset // of our estimate, ns
-	elapsed := boot - s.mu.heardAt
-	if !s.mu.heard {
+	first, elapsed := !s.mu.heard, boot-s.mu.heardAt
+	if first {
 		elapsed = 0
 	}
 	s.mu.heard, s.mu.heardAt = true, boot
-	switch moved := offset + max(ahead, 0) - s.mu.steady; {
-	case moved > int64(leap):
-		s.mu.steadyAt, s.mu.steady = boot, offset+ahead
-	case ahead >= -int64(leap) && boot-s.mu.steadyAt >= settle:
+	moved := offset + max(ahead, 0)
+	switch {
+	case first, ahead < -int64(leap), moved-s.mu.steady > int64(leap):
+		s.mu.steadyAt, s.mu.steady = boot, moved
+	case boot-s.mu.steadyAt >= settle:
 		s.mu.trusted = true
 	}
 	if ahead > 0 {

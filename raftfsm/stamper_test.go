@@ -135,6 +135,34 @@ func TestLongReplayIsNotTrusted(t *testing.T) {
 	}
 }
 
+// Property: P4. A replay is not taken for live entries either where one of its
+// stamps happens to be that at which our estimate stands: after a restart of
+// all nodes the time they were down counts.
+func TestReplayThatPassesTheEstimateIsNotTrusted(t *testing.T) {
+	for name, restored := range map[string]func(s *stamper){
+		"from a snapshot": func(s *stamper) { s.restored(morning) },
+		"from the log":    func(s *stamper) { s.applied(morning) },
+	} {
+		c, s := newTestStamper()
+		restored(s)
+		c.Advance(20 * time.Second) // until there is a leader
+		for i := range int64(600) { // a minute of entries, written right after
+			s.applied(morning + i*100)
+			c.Advance(time.Millisecond)
+		}
+		if got := s.first(); got != c.WallMilli() {
+			t.Errorf("%s: stamp %d, wall clock %d", name, got, c.WallMilli())
+		}
+	}
+	c, s := newTestStamper()
+	s.restored(morning)
+	c.Advance(20 * time.Second)
+	s.applied(morning + 20_000) // the first entry after the snapshot, by chance
+	if got := s.first(); got != c.WallMilli() {
+		t.Errorf("one stamp is believed: %d, wall clock %d", got, c.WallMilli())
+	}
+}
+
 // Property: P4. A node that follows a live master takes over its clock, however
 // wrong its own wall clock is.
 func TestTrustedClockIgnoresTheWallClock(t *testing.T) {
