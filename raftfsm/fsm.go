@@ -112,7 +112,20 @@ func (f *FSM) Apply(l *raft.Log) any {
 	f.decoder.release()
 	f.time.applied(f.stamp)
 	f.publish(p, &u)
+	f.forgetEvents()
 	return nil
+}
+
+// maxKeptEvents is the room for events that is kept for the next entry: 200 KB.
+const maxKeptEvents = 4096
+
+// forgetEvents lets go of the keys in the events, and of the memory that only a
+// huge entry needs.
+func (f *FSM) forgetEvents() {
+	clear(f.events)
+	if cap(f.events) > maxKeptEvents {
+		f.events = nil
+	}
 }
 
 // halt stops the FSM for good.
