@@ -2,9 +2,9 @@ package node
 
 import (
 	"bytes"
-	"cmp"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -67,67 +67,44 @@ func TestCommandsDocumentIsGenerated(t *testing.T) {
 func writeTable(b *bytes.Buffer, title string, table *command.Table) {
 	groups := map[string][]*command.Spec{}
 	for s := range table.Each() {
-		if s.Do.Route != 0 && !s.Has(command.FlagInternal) {
+		if s.Do.Route != 0 {
 			groups[s.Group] = append(groups[s.Group], s)
 		}
 	}
 	fmt.Fprintf(b, "\n## %s\n", title)
-	names := make([]string, 0, len(groups))
-	for g := range groups {
-		names = append(names, g)
-	}
-	slices.Sort(names)
-	for _, g := range names {
-		fmt.Fprintf(b, "\n### %s\n\n| command | arguments | route | since | summary |\n| --- | --- | --- | --- | --- |\n", g)
-		slices.SortFunc(groups[g], func(x, y *command.Spec) int { return cmp.Compare(x.FullName(), y.FullName()) })
+	for _, g := range slices.Sorted(maps.Keys(groups)) {
+		fmt.Fprintf(b, "\n### %s\n\n| command | arguments | route | since | complexity | summary |\n| --- | --- | --- | --- | --- | --- |\n", g)
 		for _, s := range groups[g] {
 			name := strings.ToUpper(strings.ReplaceAll(s.FullName(), "|", " "))
-			fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", name, cell(s.Syntax), routeName(s.Do.Route), s.Since, cell(s.Summary))
+			fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", name, code(s.Syntax), routeNames[s.Do.Route], s.Since, cell(s.Complexity), cell(s.Summary))
 		}
 	}
 }
 
-func cell(text string) string {
+// cell is text that may stand in a cell of a table.
+func cell(text string) string { return strings.ReplaceAll(text, "|", "\\|") }
+
+// code is cell for a syntax.
+func code(text string) string {
 	if text == "" {
 		return ""
 	}
-	return strings.ReplaceAll(text, "|", "\\|")
+	return "`" + cell(text) + "`"
 }
 
-func routeName(r command.Route) string {
-	switch r {
-	case command.RouteRead:
-		return "read"
-	case command.RouteWrite:
-		return "write"
-	case command.RouteReplicated:
-		return "replicated"
-	default:
-		return "local"
-	}
-}
-
-// Every command says what it does and what it costs: the documents, COMMAND DOCS
-// and the operators' trust depend on it.
-func TestEveryCommandIsDescribed(t *testing.T) {
-	data, err := dataTable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for s := range data.Each() {
-		if s.Has(command.FlagInternal) {
-			continue
-		}
-		if s.Summary == "" || s.Group == "" || s.Since == "" || (s.Do.Route != 0 && s.Complexity == "") {
-			t.Errorf("%s lacks summary, group, since or complexity", s.FullName())
-		}
-	}
+var routeNames = map[command.Route]string{
+	command.RouteRead:       "read",
+	command.RouteWrite:      "write",
+	command.RouteReplicated: "replicated",
+	command.RouteLocal:      "local",
 }
 
 var descText = regexp.MustCompile(`fqName: "([^"]+)", help: "([^"]*)".*variableLabels: \{([^}]*)\}`)
 
-// The list of metrics is what the collectors describe.
-func TestMetricsDocumentIsGenerated(t *testing.T) {
+// described are the metrics of a node as its collectors describe them: labels and
+// meaning by name.
+func described(t *testing.T) map[string][2]string {
+	t.Helper()
 	data, err := dataTable()
 	if err != nil {
 		t.Fatal(err)
@@ -136,21 +113,47 @@ func TestMetricsDocumentIsGenerated(t *testing.T) {
 	newCollector(nil).Describe(descs)
 	respserver.New(respserver.Config{Table: data}).Collector().Describe(descs)
 	tm := newTimings()
-	for _, c := range []prometheus.Collector{tm.fsync, tm.round, tm.snapshot, tm.snapshotErrors} {
+	for _, c := range []prometheus.Collector{tm.fsync, tm.round, tm.snapshot} {
 		c.Describe(descs)
 	}
 	close(descs)
-	var rows []string
+	all := map[string][2]string{}
 	for d := range descs {
 		m := descText.FindStringSubmatch(d.String())
 		if m == nil {
 			t.Fatalf("cannot read %s", d)
 		}
-		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", m[1], strings.Trim(m[3], "{}"), cell(m[2])))
+		if _, twice := all[m[1]]; twice {
+			t.Errorf("%s is described twice", m[1])
+		}
+		all[m[1]] = [2]string{strings.ReplaceAll(strings.Trim(m[3], "{}"), ",", ", "), m[2]}
 	}
-	slices.Sort(rows)
-	checkDocument(t, "metrics.md", "# Metrics\n\nGenerated from the collectors by `make docs`; do not edit. "+
-		"They are served by `metrics-port` under /metrics, beside those of the Go runtime and the process. "+
-		"Names are those of redis_exporter where it has one.\n\n| metric | labels | meaning |\n| --- | --- | --- |\n"+
-		strings.Join(slices.Compact(rows), "\n")+"\n")
+	return all
+}
+
+// kindOf is the type that a metric's name stands for; TestMetricsPage sees to it
+// that it is true.
+func kindOf(name string) string {
+	switch {
+	case strings.HasSuffix(name, "_total"):
+		return "counter"
+	case slices.Contains([]string{"holdfast_fsync_seconds", "holdfast_probe_round_seconds", "holdfast_snapshot_seconds"}, name):
+		return "histogram"
+	}
+	return "gauge"
+}
+
+// The list of metrics is what the collectors describe.
+func TestMetricsDocumentIsGenerated(t *testing.T) {
+	all := described(t)
+	var b bytes.Buffer
+	b.WriteString("# Metrics\n\nGenerated from the collectors by `make docs`; do not edit.\n\n" +
+		"They are served by `metrics-port` under /metrics, beside those of the Go runtime (`go_…`) and of the process (`process_…`). " +
+		"Names and labels that begin with `redis_` are those of redis_exporter, so that its dashboards and alerts work; " +
+		"what only Holdfast has begins with `holdfast_`. Label values are names of commands, error codes, databases and nodes: no client can add one.\n\n" +
+		"| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, kindOf(name), all[name][0], cell(all[name][1]))
+	}
+	checkDocument(t, "metrics.md", b.String())
 }

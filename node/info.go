@@ -19,10 +19,10 @@ func (n *Node) Info() respserver.Info {
 	v := n.raft.View()
 	info := respserver.Info{
 		Store:   n.state.Stats(n.fsm.Instant()),
-		Expired: int64(n.fsm.Stats().Expired), //nolint:gosec // a count
+		Expired: int64(n.fsm.Stats().Expired),
 		Raft:    n.raftLines(&v),
 	}
-	if s, known := n.clusterSettings(); known && s != n.configured {
+	if n.differs() {
 		info.More = append(info.More, respserver.Pair{Name: "settings_differ_from_cluster", Value: "1"})
 	}
 	return info

@@ -68,7 +68,7 @@ type alerts struct {
 // why the node could not start or had to stop. Neither cfg nor what it refers to
 // may be changed any more.
 func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, version string) error {
-	n, err := open(cfg, log, version)
+	n, err := open(cfg, log, version) //nolint:contextcheck // opening ends by itself
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (n *Node) masterBound() time.Duration { return 2 * n.settings.Config().Elec
 // ends, SHUTDOWN is asked for, or a part fails. Then what clients reach stops
 // first: while their last commands are answered the core still commits.
 func (n *Node) run(ctx context.Context) error {
-	listeners, err := n.listen()
+	listeners, err := n.listen(ctx)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (n *Node) Status() respserver.SaveStatus {
 	defer n.saves.mu.Unlock()
 	s := n.saves.status
 	s.Running = n.saves.running > 0
-	s.Changes = int64(applied - n.saves.applied) //nolint:gosec // a count
+	s.Changes = int64(applied - n.saves.applied)
 	return s
 }
 

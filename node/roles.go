@@ -60,7 +60,7 @@ func (n *Node) follow(v cluster.View) {
 	n.reign.follow(&v)
 	serves := n.serves(&v)
 	last := n.roles.Role()
-	if last.Master && !(serves && n.reign.serving.Load() == v.Term) {
+	if last.Master && (!serves || n.reign.serving.Load() != v.Term) {
 		n.stepDown()
 		serves = false // the Proposer has to be opened anew
 	}

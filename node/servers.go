@@ -114,7 +114,7 @@ type listener struct {
 }
 
 // listen opens every port that clients reach, or none.
-func (n *Node) listen() ([]listener, error) {
+func (n *Node) listen(ctx context.Context) ([]listener, error) {
 	cfg := n.settings.Config()
 	page := adminhttp.Config{Metrics: n.registry(), Ready: n.Ready, Leader: n.Leader, Log: n.log}
 	ports := []struct {
@@ -131,7 +131,7 @@ func (n *Node) listen() ([]listener, error) {
 		if p.port == 0 {
 			continue
 		}
-		socks, err := listenOn(cfg, p.port)
+		socks, err := listenOn(ctx, cfg, p.port)
 		for _, l := range socks {
 			open = append(open, listener{l, p.name, p.serve})
 		}
@@ -147,12 +147,12 @@ func (n *Node) listen() ([]listener, error) {
 
 // listenOn listens on a port of every address of bind. Addresses that are marked
 // as optional may be missing on this machine, but not all of them.
-func listenOn(cfg *config.Config, port int) ([]net.Listener, error) {
+func listenOn(ctx context.Context, cfg *config.Config, port int) ([]net.Listener, error) {
 	var open []net.Listener
 	var missing error
 	for _, a := range cfg.BindAddresses() {
 		var lc net.ListenConfig
-		l, err := lc.Listen(context.Background(), a.Network, a.Address(port))
+		l, err := lc.Listen(ctx, a.Network, a.Address(port))
 		switch {
 		case err == nil:
 			open = append(open, l)

@@ -66,7 +66,7 @@ func (n *Node) takeSettings(ready bool) {
 		return
 	}
 	n.roles.compared = true
-	if s != n.configured {
+	if n.differs() {
 		n.log.Warn("the cluster's settings are used instead of this node's",
 			"cluster", fmt.Sprintf("%+v", s), "node", fmt.Sprintf("%+v", n.configured))
 	}
@@ -78,6 +78,13 @@ func (n *Node) clusterSettings() (s store.Settings, known bool) {
 		s = sys.Settings
 	}
 	return s, s != store.Settings{}
+}
+
+// differs tells whether the cluster's settings are others than this node was
+// started with.
+func (n *Node) differs() bool {
+	s, known := n.clusterSettings()
+	return known && s != n.configured
 }
 
 // adopt puts the cluster's settings in the place of this node's.

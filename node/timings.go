@@ -11,7 +11,6 @@ import (
 // timings are the histograms of what a node waits for.
 type timings struct {
 	fsync, round, snapshot prometheus.Histogram
-	snapshotErrors         prometheus.Counter
 }
 
 func newTimings() *timings {
@@ -28,19 +27,15 @@ func newTimings() *timings {
 		}),
 		snapshot: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "holdfast_snapshot_seconds",
-			Help:    "Snapshots of this node.",
+			Help:    "Snapshots this node has made.",
 			Buckets: prometheus.ExponentialBuckets(1e-3, 4, 10), // 1 ms to 262 s
-		}),
-		snapshotErrors: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "holdfast_snapshot_errors_total",
-			Help: "Snapshots of this node that failed.",
 		}),
 	}
 }
 
 // register puts the histograms on a metrics page.
 func (t *timings) register(r prometheus.Registerer) {
-	r.MustRegister(t.fsync, t.round, t.snapshot, t.snapshotErrors)
+	r.MustRegister(t.fsync, t.round, t.snapshot)
 }
 
 // observe are the callbacks that feed the histograms; saved hears of snapshots too.
@@ -49,9 +44,7 @@ func (t *timings) observe(saved func(took time.Duration, err error)) cluster.Obs
 		StoreLogs: func(d time.Duration) { t.fsync.Observe(d.Seconds()) },
 		Round:     func(d time.Duration) { t.round.Observe(d.Seconds()) },
 		Snapshot: func(took time.Duration, err error) {
-			if err != nil {
-				t.snapshotErrors.Inc()
-			} else {
+			if err == nil {
 				t.snapshot.Observe(took.Seconds())
 			}
 			saved(took, err)

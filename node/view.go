@@ -82,7 +82,7 @@ func (n *Node) sentinelNode(v *cluster.View, m store.Member) sentinelapi.Node {
 		Data:     sentinelapi.Addr{Host: m.DataHost, Port: m.DataPort},
 		Sentinel: sentinelapi.Addr{Host: m.SentinelHost, Port: m.SentinelPort},
 		RoleFor:  v.TermAge.Milliseconds(),
-		Offset:   int64(n.fsm.Applied()), //nolint:gosec // an index
+		Offset:   int64(n.fsm.Applied()),
 		LinkUp:   v.Leader != "",
 	}
 	if m.ID == v.Self {
@@ -94,7 +94,7 @@ func (n *Node) sentinelNode(v *cluster.View, m store.Member) sentinelapi.Node {
 			continue
 		}
 		node.Contact = p.Age.Milliseconds()
-		node.Offset = int64(p.Applied) //nolint:gosec // an index
+		node.Offset = int64(p.Applied)
 		node.Down, node.Cut = !p.Contact, !p.Linked
 		if node.Down {
 			node.DownFor = max(0, (p.Age - n.masterBound()).Milliseconds())
