@@ -110,6 +110,8 @@ type member struct {
 	fsm  *machine
 	node *cluster.Node
 
+	prepare func(*cluster.Node) // called between Open and Run; may be nil
+
 	stop   context.CancelFunc
 	ended  chan struct{} // closed when Run has returned
 	result error         // of Run, once ended
@@ -117,7 +119,7 @@ type member struct {
 
 // trio is a cluster under test.
 type trio struct {
-	t       *testing.T
+	t       testing.TB
 	wires   *wires
 	members map[string]*member
 	ids     []string
@@ -127,7 +129,7 @@ type trio struct {
 const testElection = 150 * time.Millisecond
 
 // newTrio prepares three nodes; none is started.
-func newTrio(t *testing.T, tweak func(*cluster.Config)) *trio {
+func newTrio(t testing.TB, tweak func(*cluster.Config)) *trio {
 	t.Helper()
 	c := &trio{t: t, wires: newWires(), members: map[string]*member{}, ids: []string{"n1", "n2", "n3"}, tweak: tweak}
 	var peers []cluster.Peer
@@ -151,7 +153,7 @@ func newTrio(t *testing.T, tweak func(*cluster.Config)) *trio {
 }
 
 // started is a trio that runs.
-func started(t *testing.T, tweak func(*cluster.Config)) *trio {
+func started(t testing.TB, tweak func(*cluster.Config)) *trio {
 	t.Helper()
 	c := newTrio(t, tweak)
 	for _, id := range c.ids {
@@ -180,6 +182,32 @@ func (c *trio) start(id string) *member {
 	return m
 }
 
+// startBroken starts a node whose appends to the log fail with what err returns.
+func (c *trio) startBroken(id string, err func() error) *member {
+	c.t.Helper()
+	m := c.members[id]
+	m.prepare = func(n *cluster.Node) { n.BreakLog(err) }
+	defer func() { m.prepare = nil }()
+	return c.start(id)
+}
+
+// lead makes a node the leader, by cutting off whoever else is elected.
+func (c *trio) lead(m *member) {
+	c.t.Helper()
+	for {
+		l := c.leader()
+		if l == m {
+			return
+		}
+		c.eventually(m.id+" is ready", func() bool { return m.node.View().Ready })
+		rest := c.others(l)
+		c.wires.isolate(l.id, rest[0].id, rest[1].id)
+		c.leaderAmong(rest[0].id, rest[1].id)
+		c.wires.heal()
+		c.eventually(l.id+" follows", func() bool { return !l.node.View().RaftLeader && l.node.View().Leader != "" })
+	}
+}
+
 func (m *member) start() error {
 	m.fsm = &machine{data: map[string]string{}}
 	m.cfg.FSM, m.cfg.Source = m.fsm, source{m.fsm, m.id}
@@ -188,6 +216,9 @@ func (m *member) start() error {
 		return err
 	}
 	m.node, m.fsm.hint = node, node.Look
+	if m.prepare != nil {
+		m.prepare(node)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m.stop, m.ended = cancel, make(chan struct{})
 	go func() {
@@ -298,7 +329,7 @@ func (c *trio) eventually(what string, cond func() bool) {
 	eventually(c.t, what, cond)
 }
 
-func eventually(t *testing.T, what string, cond func() bool) {
+func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	deadline := clock.Mono() + 15*time.Second
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -314,7 +345,7 @@ func eventually(t *testing.T, what string, cond func() bool) {
 // pause lets time pass in which something must not happen.
 func pause(d time.Duration) { <-time.After(d) }
 
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -325,7 +356,7 @@ func freeAddr(t *testing.T) string {
 }
 
 // testLogger logs to stderr if HOLDFAST_TEST_LOG is set.
-func testLogger(t *testing.T, id string) *slog.Logger {
+func testLogger(t testing.TB, id string) *slog.Logger {
 	t.Helper()
 	if os.Getenv("HOLDFAST_TEST_LOG") == "" {
 		return slog.New(slog.DiscardHandler)

@@ -132,8 +132,8 @@ func newTransport(n *Node, s *streams, log hclog.Logger) *transport {
 func (*transport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // errStalled keeps a leader that cannot write from looking alive: raft sends
-// heartbeats while its own append hangs (hashicorp/raft#503).
-var errStalled = errors.New("no heartbeat: an append to this node's own log hangs")
+// heartbeats, and empty appends, while its own append hangs (hashicorp/raft#503).
+var errStalled = errors.New("nothing is sent: an append to this node's own log hangs")
 
 // AppendEntries sends entries or a heartbeat.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
@@ -144,10 +144,10 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	if p == nil {
 		return fmt.Errorf("node %s is not among the peers", id)
 	}
+	if t.node.logs.outstanding() > stallLimit {
+		return errStalled
+	}
 	if isHeartbeat(args) {
-		if t.node.logs.outstanding() > stallLimit {
-			return errStalled
-		}
 		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
 		if err == nil {
 			p.beats.beat()

@@ -1,0 +1,53 @@
+package cluster
+
+import (
+	"github.com/hashicorp/raft"
+)
+
+// BreakLog makes appends to a node's log fail with err. Called before Run.
+func (n *Node) BreakLog(err func() error) {
+	n.logs.back = failingBackend{n.logs.back, err}
+}
+
+type failingBackend struct {
+	backend
+	err func() error
+}
+
+func (b failingBackend) StoreLogs(entries []*raft.Log) error {
+	if err := b.err(); err != nil {
+		return err
+	}
+	return b.backend.StoreLogs(entries)
+}
+
+func (b failingBackend) IsMonotonic() bool {
+	m, ok := b.backend.(raft.MonotonicLogStore)
+	return ok && m.IsMonotonic()
+}
+
+// HeartbeatsStopped tells whether this node would send no heartbeat now.
+func (n *Node) HeartbeatsStopped() bool { return n.logs.outstanding() > stallLimit }
+
+// RaftAddress is what raft's configuration says of a node.
+func (n *Node) RaftAddress(id string) string {
+	f := n.raftNode().GetConfiguration()
+	if f.Error() != nil {
+		return ""
+	}
+	for _, s := range f.Configuration().Servers {
+		if string(s.ID) == id {
+			return string(s.Address)
+		}
+	}
+	return ""
+}
+
+// Formed tells whether raft was ever started on this node.
+func (n *Node) Formed() bool { return n.raftNode() != nil }
+
+// PreVote tells whether the transport of nodes lets raft ask before it votes.
+func PreVote() bool {
+	_, ok := any(&transport{}).(raft.WithPreVote)
+	return ok
+}
