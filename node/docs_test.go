@@ -16,7 +16,6 @@ import (
 
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/respserver"
-	"github.com/holdfast/holdfast/sentinelapi"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the generated documents anew")
@@ -40,27 +39,15 @@ func checkDocument(t *testing.T, name, want string) {
 	}
 }
 
-type noView struct{}
-
-func (noView) View() sentinelapi.View { return sentinelapi.View{} }
-
 // The list of commands is what the tables say.
 func TestCommandsDocumentIsGenerated(t *testing.T) {
-	data, err := dataTable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sentinel, err := sentinelTable(noView{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	var b bytes.Buffer
 	b.WriteString("# Commands\n\nGenerated from the command tables by `make docs`; do not edit.\n\n" +
 		"Replies, error texts and options are those of Redis 7.2 (redis.io/commands). " +
 		"*Route* says where a command runs: a *read* on the node that is asked, a *write* through the log on every node, " +
 		"*local* commands concern the connection or the node alone.\n")
-	writeTable(&b, "Data port", data)
-	writeTable(&b, "Sentinel port", sentinel)
+	writeTable(&b, "Data port", tables(t)["data"])
+	writeTable(&b, "Sentinel port", tables(t)["sentinel"])
 	checkDocument(t, "commands.md", b.String())
 }
 
@@ -105,13 +92,9 @@ var descText = regexp.MustCompile(`fqName: "([^"]+)", help: "([^"]*)".*variableL
 // meaning by name.
 func described(t *testing.T) map[string][2]string {
 	t.Helper()
-	data, err := dataTable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	descs := make(chan *prometheus.Desc, 1000)
 	newCollector(nil).Describe(descs)
-	respserver.New(respserver.Config{Table: data}).Collector().Describe(descs)
+	respserver.New(respserver.Config{Table: tables(t)["data"]}).Collector().Describe(descs)
 	tm := newTimings()
 	for _, c := range []prometheus.Collector{tm.fsync, tm.round, tm.snapshot} {
 		c.Describe(descs)
