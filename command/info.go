@@ -1,7 +1,6 @@
 package command
 
 import (
-	"github.com/holdfast/holdfast/internal/glob"
 	"github.com/holdfast/holdfast/resp"
 )
 
@@ -176,8 +175,8 @@ func inCategory(c Category) func(s *Spec) bool {
 	return func(s *Spec) bool { return s.AllCategories()&c != 0 }
 }
 
-func like(pattern []byte) func(s *Spec) bool {
-	return func(s *Spec) bool { return glob.MatchFold(pattern, s.FullName()) }
+func like(m *matcher) func(s *Spec) bool {
+	return func(s *Spec) bool { return m.left.MatchFold(m.pattern, s.FullName()) }
 }
 
 func everything(*Spec) bool { return true }

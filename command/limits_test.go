@@ -140,6 +140,65 @@ func names(v resp.Value) []string {
 	return out
 }
 
+// P7. However many keys a call of SCAN asks for, it holds the lock for a bounded
+// number of them, and the iteration goes on where it stopped.
+func TestScanLooksAtABoundedNumberOfKeys(t *testing.T) {
+	const keys = 25_000
+	m := newMemory(t, 2)
+	for i := range keys {
+		ask(t, m, "SET", strconv.Itoa(i), "v")
+	}
+	seen, calls, cursor := 0, 0, "0"
+	for calls == 0 || cursor != "0" {
+		page := ask(t, m, "SCAN", cursor, "COUNT", "9223372036854775807")
+		cursor = string(page.Elems[0].Text)
+		if n := len(page.Elems[1].Elems); n > 10_000 {
+			t.Fatalf("a call looked at %d keys", n)
+		} else {
+			seen += n
+		}
+		calls++
+	}
+	if seen != keys || calls > 4 {
+		t.Errorf("%d of %d keys in %d calls", seen, keys, calls)
+	}
+}
+
+// P7. A pattern that takes very long to match, as one that is almost found at
+// every byte of a long key, is refused before it holds up anybody; what is long
+// but easy is not, and no number of usual keys is too large.
+func TestPatternsMayNotHoldTheLock(t *testing.T) {
+	m := newMemory(t, 2)
+	ask(t, m, "SET", strings.Repeat("a", 1<<16), "v")
+	hard := "*" + strings.Repeat("a", 1<<14) + "b"
+	class := "*[" + strings.Repeat("b", 1<<14) + "]"
+	for _, pattern := range []string{hard, class} {
+		for _, args := range [][]string{
+			{"KEYS", pattern}, {"SCAN", "0", "MATCH", pattern}, {"COMMAND", "LIST", "FILTERBY", "PATTERN", "*[" + strings.Repeat("b", 1<<20) + "]"},
+		} {
+			if got := ask(t, m, args...); got.Err() == nil || !strings.Contains(got.String(), "pattern") {
+				t.Errorf("%s with a hard pattern answers %.60s", args[0], got)
+			}
+		}
+	}
+	easy := strings.Repeat("a", 1<<15) + "*"
+	if got := ask(t, m, "KEYS", easy); len(got.Elems) != 1 {
+		t.Errorf("a long pattern found %d keys", len(got.Elems))
+	}
+	for i := range 20_000 {
+		ask(t, m, "SET", fmt.Sprintf("%0100d", i), "v")
+	}
+	if got := ask(t, m, "KEYS", "*0*0*0*0*0*1?[0-9]"); len(got.Elems) != 2_000 {
+		t.Errorf("%d of 2000 keys match", len(got.Elems))
+	}
+	frozen := m.store.Freeze()
+	defer frozen.Release()
+	keys := dataTable(t).ByName("keys")
+	if got := keys.Do.Frozen(frozen, 0, byteArgs([]string{"KEYS", hard})); !got.IsError() {
+		t.Error("a frozen view is searched for ever")
+	}
+}
+
 // RANDOMKEY names keys that exist, and all of them in the long run, even at one instant.
 func TestRandomKeyNamesEveryKeyInTheLongRun(t *testing.T) {
 	m := newMemory(t, 2)

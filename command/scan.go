@@ -1,7 +1,6 @@
 package command
 
 import (
-	"math"
 	"strconv"
 	"strings"
 
@@ -48,14 +47,15 @@ func keysHandler() Handler {
 
 func keys(r *store.Reader, pattern []byte) resp.Value {
 	var list []resp.Value
+	m := matcher{pattern: pattern, left: matchWork}
 	for cursor := uint64(0); ; {
 		cursor = r.Scan(cursor, keysPerStep, func(e *store.Entry) {
-			if glob.Match(pattern, e.Key()) {
+			if m.matches(e.Key()) {
 				list = append(list, resp.BulkString(e.Key()))
 			}
 		})
-		if cursor == 0 {
-			return resp.Array(list...)
+		if cursor == 0 || m.tired() {
+			return m.reply(resp.Array(list...))
 		}
 	}
 }
@@ -64,10 +64,14 @@ func keys(r *store.Reader, pattern []byte) resp.Value {
 func frozenKeys(f *store.Frozen, db int, pattern []byte) resp.Value {
 	now := f.System().Stamp
 	var list []resp.Value
+	m := matcher{pattern: pattern, left: matchWork}
 	err := f.Each(db, func(rec store.Record) error {
 		live := rec.Deadline == 0 || rec.Deadline > now
-		if live && glob.Match(pattern, rec.Key) {
+		if live && m.matches(rec.Key) {
 			list = append(list, resp.BulkString(rec.Key))
+		}
+		if m.tired() {
+			return resp.ErrPattern
 		}
 		return nil
 	})
@@ -75,6 +79,40 @@ func frozenKeys(f *store.Frozen, db int, pattern []byte) resp.Value {
 		return resp.Err(err)
 	}
 	return resp.Array(list...)
+}
+
+// What matching a pattern may cost, so that none keeps a lock for long, whatever
+// lengths it and the keys have: a tenth of a second for a call, and as much for
+// each key as usual ones never need.
+const (
+	matchWork   = 1 << 26
+	matchPerKey = 1 << 12
+)
+
+// matcher matches names against a pattern. Its work is bounded: reply tells
+// whether that was enough.
+type matcher struct {
+	pattern []byte
+	left    glob.Work
+}
+
+func (m *matcher) matches(name string) bool {
+	if m.tired() {
+		return false
+	}
+	m.left += matchPerKey
+	return m.left.Match(m.pattern, name)
+}
+
+// tired tells whether the bound was reached; nothing matches any more then.
+func (m *matcher) tired() bool { return m.left <= 0 }
+
+// reply is v, or an error if v is not all because the bound was reached.
+func (m *matcher) reply(v resp.Value) resp.Value {
+	if m.tired() {
+		return resp.Err(resp.ErrPattern)
+	}
+	return v
 }
 
 // scanOp is one call of SCAN.
@@ -85,8 +123,13 @@ type scanOp struct {
 	typ     []byte // nil for any type
 }
 
-// scanCount is how many keys a call of SCAN looks at unless told.
-const scanCount = 10
+const (
+	// scanCount is how many keys a call of SCAN looks at unless told.
+	scanCount = 10
+	// scanMost is how many it looks at whatever it is told: it holds the lock for
+	// some milliseconds then.
+	scanMost = 10_000
+)
 
 func parseScan(args [][]byte) (scanOp, error) {
 	cursor, ok := parseCursor(args[1])
@@ -111,7 +154,7 @@ func parseScan(args [][]byte) (scanOp, error) {
 			if n < 1 {
 				return scanOp{}, resp.ErrSyntax
 			}
-			op.count = int(min(n, math.MaxInt32))
+			op.count = int(min(n, scanMost))
 		default:
 			return scanOp{}, resp.ErrSyntax
 		}
@@ -141,19 +184,17 @@ func parseCursor(text []byte) (uint64, bool) {
 
 func scan(r *store.Reader, op scanOp) resp.Value {
 	list := []resp.Value{}
+	m := matcher{pattern: op.pattern, left: matchWork}
 	next := r.Scan(op.cursor, op.count, func(e *store.Entry) {
-		if op.wants(e) {
+		if op.ofType(e) && (op.pattern == nil || m.matches(e.Key())) {
 			list = append(list, resp.BulkString(e.Key()))
 		}
 	})
-	return resp.Array(resp.Bulk(strconv.AppendUint(nil, next, 10)), resp.Array(list...))
+	return m.reply(resp.Array(resp.Bulk(strconv.AppendUint(nil, next, 10)), resp.Array(list...)))
 }
 
-func (op *scanOp) wants(e *store.Entry) bool {
-	if op.typ != nil && !equalFold(op.typ, e.Value().Type().String()) {
-		return false
-	}
-	return op.pattern == nil || glob.Match(op.pattern, e.Key())
+func (op *scanOp) ofType(e *store.Entry) bool {
+	return op.typ == nil || equalFold(op.typ, e.Value().Type().String())
 }
 
 func randomKey(r *store.Reader, _ none) resp.Value {

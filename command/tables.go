@@ -60,7 +60,8 @@ func listReply(t *Table, options [][]byte) resp.Value {
 	case is(kind, "aclcat"):
 		return t.list(inCategory(CategoryByName(arg)))
 	case is(kind, "pattern"):
-		return t.list(like(arg))
+		m := matcher{pattern: arg, left: matchWork}
+		return m.reply(t.list(like(&m)))
 	case is(kind, "module"):
 		return t.list(nothing)
 	}

@@ -119,6 +119,8 @@ const (
 	ErrInternal = Error("ERR internal error")
 	// ErrEntryTooBig refuses a command whose log entry would exceed max-entry-bytes.
 	ErrEntryTooBig = Error("ERR command exceeds max-entry-bytes")
+	// ErrPattern refuses a pattern whose matching would keep others waiting.
+	ErrPattern = Error("ERR the pattern takes too long to match names of this length")
 	// ErrMasterDown refuses a read that this node cannot confirm: it has lost
 	// touch with the majority.
 	ErrMasterDown = Error("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.")

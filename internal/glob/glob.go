@@ -10,40 +10,60 @@
 // not by *. Bytes above 127 are compared as unsigned.
 package glob
 
+import "math"
+
 // Text is what can be matched: patterns and subjects come as either.
 type Text interface{ ~string | ~[]byte }
 
 // Match tells whether the whole of s matches pattern. It allocates nothing,
 // reads its arguments only, and its work is at most len(pattern) × len(s),
-// whatever the pattern.
+// whatever the pattern. Where either comes from somebody who may mean harm and
+// others wait, use Work.
 func Match[P, S Text](pattern P, s S) bool {
-	return match(pattern, s, identity)
+	work := Work(math.MaxInt)
+	return match(pattern, s, identity, &work)
 }
 
 // MatchFold is Match with ASCII letters compared without regard to case.
 func MatchFold[P, S Text](pattern P, s S) bool {
-	return match(pattern, s, lower)
+	work := Work(math.MaxInt)
+	return match(pattern, s, lower, &work)
 }
+
+// Work is how much may still be spent on matching: about the number of bytes of
+// patterns and subjects looked at. It is above 0 until it is used up; then
+// nothing matches any more.
+type Work int
+
+// Match is Match at the expense of w.
+func (w *Work) Match(pattern []byte, s string) bool { return match(pattern, s, identity, w) }
+
+// MatchFold is MatchFold at the expense of w.
+func (w *Work) MatchFold(pattern []byte, s string) bool { return match(pattern, s, lower, w) }
 
 // match walks pattern and s together. Only the last * passed can need another
 // try: whatever an earlier one would take in addition, the last one can take as
 // well. So one place to go back to is enough.
-func match[P, S Text](pattern P, s S, fold func(byte) byte) bool {
+func match[P, S Text](pattern P, s S, fold func(byte) byte, work *Work) bool {
 	if len(s) == 0 {
 		return len(pattern) == 0
 	}
 	at, i := 0, 0          // positions in pattern and s
 	retryAt, retry := 0, 0 // after the last *: what follows it, and where in s that was tried; 0 for none
-	for i < len(s) {
+	for i < len(s) && *work > 0 {
 		if at < len(pattern) && pattern[at] == '*' {
+			from := at
 			at = skipStars(pattern, at)
+			*work -= Work(at - from)
 			if at == len(pattern) {
 				return true
 			}
 			retryAt, retry = at, i
 			continue
 		}
-		if next, ok := one(pattern, at, s[i], fold); ok {
+		next, ok := one(pattern, at, s[i], fold)
+		*work -= Work(1 + next - at)
+		if ok {
 			at, i = next, i+1
 			continue
 		}
@@ -53,7 +73,7 @@ func match[P, S Text](pattern P, s S, fold func(byte) byte) bool {
 		retry++
 		at, i = retryAt, retry
 	}
-	return skipStars(pattern, at) == len(pattern)
+	return *work > 0 && skipStars(pattern, at) == len(pattern)
 }
 
 func skipStars[P Text](pattern P, at int) int {

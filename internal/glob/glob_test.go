@@ -240,3 +240,31 @@ func BenchmarkMatch(b *testing.B) {
 		glob.Match("sess:*:[0-9]?", "sess:0123456789abcdef0123456789abcdef:42")
 	}
 }
+
+// Work is used up by what is looked at, retries included, and once it is used up
+// nothing matches; with enough of it the answer is that of Match.
+func TestWorkBoundsMatching(t *testing.T) {
+	long := strings.Repeat("a", 1000)
+	for _, test := range []struct {
+		pattern, s string
+		least      glob.Work // that it takes
+	}{
+		{"*" + long[:500] + "b", long, 200_000},
+		{"*[" + strings.Repeat("b", 500) + "]", long, 500_000},
+		{"a*", long, 2},
+		{"**************b", "b", 15},
+		{"[" + long, "a", 1000},
+	} {
+		enough := 4 * test.least
+		if got, want := enough.Match([]byte(test.pattern), test.s), glob.Match(test.pattern, test.s); got != want || enough <= 0 {
+			t.Errorf("%.20s: %v with enough work, want %v; %d is left", test.pattern, got, want, enough)
+		}
+		if used := 4*test.least - enough; used < test.least {
+			t.Errorf("%.20s: took %d, want %d at least", test.pattern, used, test.least)
+		}
+		little := test.least - 1
+		if little.MatchFold([]byte(test.pattern), test.s) || little > 0 {
+			t.Errorf("%.20s: matched with too little work, %d is left", test.pattern, little)
+		}
+	}
+}
