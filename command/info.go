@@ -1,6 +1,7 @@
 package command
 
 import (
+	"github.com/holdfast/holdfast/internal/glob"
 	"github.com/holdfast/holdfast/resp"
 )
 
@@ -176,7 +177,7 @@ func inCategory(c Category) func(s *Spec) bool {
 }
 
 func like(m *matcher) func(s *Spec) bool {
-	return func(s *Spec) bool { return m.left.MatchFold(m.pattern, s.FullName()) }
+	return func(s *Spec) bool { return glob.MatchFoldWithin(&m.left, m.pattern, s.FullName()) }
 }
 
 func everything(*Spec) bool { return true }

@@ -101,7 +101,7 @@ func (m *matcher) matches(name string) bool {
 		return false
 	}
 	m.left += matchPerKey
-	return m.left.Match(m.pattern, name)
+	return glob.MatchWithin(&m.left, m.pattern, name)
 }
 
 // tired tells whether the bound was reached; nothing matches any more then.

@@ -4,6 +4,8 @@
 package pubsub
 
 import (
+	"container/list"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -28,10 +30,10 @@ func (m *Message) cost() int64 {
 	return overhead + int64(len(m.Pattern)+len(m.Channel)+len(m.Payload))
 }
 
-// Limits bound what may wait in the queue of one subscriber. A number of 0 is no
-// limit.
+// Limits bound what one subscriber may cost: what waits in its queue, and apart
+// from that what it is subscribed to. A number of 0 is no limit.
 type Limits struct {
-	Bytes    int64 // of channels, patterns and payloads, and a constant per message
+	Bytes    int64 // of channels, patterns and payloads, and a constant for each message or subscription
 	Messages int
 }
 
@@ -46,14 +48,27 @@ type Hub struct {
 	limits   Limits
 	channels map[string]*topic
 	patterns map[string]*topic
-	order    []*topic // of patterns, as they were first subscribed to: the order of delivery
+	order    list.List // of the patterns' topics, as they were first subscribed to: the order of delivery
 }
 
 // topic is a channel or a pattern that somebody is subscribed to.
 type topic struct {
 	name    string
 	members map[*Subscriber]struct{}
+	place   *list.Element // of a pattern, in the order of delivery
 }
+
+// nameOverhead is what a subscription costs beside its name, in bytes, about.
+const nameOverhead = 300
+
+// cost is the memory that a subscription to a topic of that name takes, in bytes.
+func cost(name string) int64 { return nameOverhead + int64(len(name)) }
+
+// What matching one pattern may cost: more than any that means no harm needs.
+const (
+	matchWork    = 1 << 16
+	matchPerByte = 64 // of the channel's name
+)
 
 // NewHub returns a hub without subscribers.
 func NewHub(limits Limits) *Hub {
@@ -70,8 +85,9 @@ func (h *Hub) SetLimits(limits Limits) {
 // Publish hands payload to every subscription that it concerns and returns how
 // many these are; a subscriber counts once for the channel and once for each
 // pattern that matches. A subscriber whose queue would exceed the limits is
-// closed instead. Publish never waits for a subscriber. The hub keeps payload
-// until all have taken it; it must not be changed any more.
+// closed instead, and so is one with a pattern that takes too long to match.
+// Publish never waits for a subscriber. The hub keeps payload until all have
+// taken it; it must not be changed any more.
 func (h *Hub) Publish(channel string, payload []byte) (receivers int) {
 	var overflown []*Subscriber
 	h.mu.Lock()
@@ -86,17 +102,19 @@ func (h *Hub) Publish(channel string, payload []byte) (receivers int) {
 	if t := h.channels[channel]; t != nil {
 		deliver(t, Message{Channel: channel, Payload: payload})
 	}
-	for _, t := range h.order {
-		if glob.Match(t.name, channel) {
+	for e := h.order.Front(); e != nil; e = e.Next() {
+		t := e.Value.(*topic)
+		work := glob.Work(matchWork + matchPerByte*len(channel))
+		if glob.MatchWithin(&work, t.name, channel) {
 			deliver(t, Message{Pattern: t.name, ByPattern: true, Channel: channel, Payload: payload})
+		} else if work <= 0 {
+			overflown = slices.AppendSeq(overflown, maps.Keys(t.members))
 		}
 	}
 	overflown = slices.DeleteFunc(overflown, func(s *Subscriber) bool { return !s.closeLocked() })
 	h.mu.Unlock()
 	for _, s := range overflown {
-		if s.overflow != nil {
-			s.overflow()
-		}
+		s.overflown()
 	}
 	return receivers
 }
@@ -130,26 +148,30 @@ func (h *Hub) NumSub(channel string) int {
 func (h *Hub) NumPat() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.order)
+	return h.order.Len()
 }
 
-// joinLocked makes s a member of the topic of that name, which it creates if need be.
-func (h *Hub) joinLocked(s *Subscriber, topics map[string]*topic, name string) {
+// joinLocked makes s a member of the topic of that name, which it creates if need
+// be, and tells that topic.
+func (h *Hub) joinLocked(s *Subscriber, topics map[string]*topic, name string) *topic {
 	t := topics[name]
 	if t == nil {
 		t = &topic{name: strings.Clone(name), members: map[*Subscriber]struct{}{}}
 		topics[t.name] = t
 	}
 	t.members[s] = struct{}{}
+	return t
 }
 
-// leaveLocked ends what joinLocked began. It reports whether nobody is left.
-func (h *Hub) leaveLocked(s *Subscriber, topics map[string]*topic, name string) (last bool) {
+// leaveLocked ends what joinLocked began, and forgets the topic if nobody is left.
+func (h *Hub) leaveLocked(s *Subscriber, topics map[string]*topic, name string) {
 	t := topics[name]
 	delete(t.members, s)
 	if len(t.members) > 0 {
-		return false
+		return
 	}
 	delete(topics, name)
-	return true
+	if t.place != nil {
+		h.order.Remove(t.place)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/holdfast/holdfast/internal/glob"
 	"github.com/holdfast/holdfast/pubsub"
@@ -122,6 +123,71 @@ func TestOverflowClosesOnlyTheSlowOne(t *testing.T) {
 		for range slow.Ready() { // ends only because Ready is closed
 		}
 	}
+}
+
+// P7. What a subscriber is subscribed to counts as what waits for it does: names
+// beyond the limit close it.
+func TestNamesOfSubscriptionsAreBounded(t *testing.T) {
+	for name, subscribe := range map[string]func(s *pubsub.Subscriber, name string) int{
+		"channels": (*pubsub.Subscriber).Subscribe, "patterns": (*pubsub.Subscriber).PSubscribe,
+	} {
+		hub := pubsub.NewHub(pubsub.Limits{Bytes: 1 << 20})
+		closed := 0
+		s, other := hub.Subscriber(func() { closed++ }), hub.Subscriber(nil)
+		subscribe(other, "other")
+		long := strings.Repeat("x", 1000)
+		for i := range 5000 { // coming and going costs nothing
+			subscribe(s, long+fmt.Sprint(i))
+			s.Unsubscribe(long + fmt.Sprint(i))
+			s.PUnsubscribe(long + fmt.Sprint(i))
+		}
+		check(t, name+" that were left", closed, 0)
+		n := 0
+		for ; n < 5000 && closed == 0; n++ {
+			subscribe(s, long+fmt.Sprint(n))
+		}
+		check(t, name+" closed", closed, 1)
+		if n < 500 || n > 1048 {
+			t.Errorf("closed after %d %s", n, name)
+		}
+		check(t, name+" of the closed one", s.Count(), 0)
+		check(t, name+" of the other", other.Count(), 1)
+	}
+}
+
+// P7. A pattern that takes very long to match ends the subscriptions of whoever
+// uses it, and keeps nobody waiting.
+func TestHardPatternsKeepNobodyWaiting(t *testing.T) {
+	hub := pubsub.NewHub(pubsub.Limits{})
+	closed := 0
+	bad, good := hub.Subscriber(func() { closed++ }), hub.Subscriber(nil)
+	good.PSubscribe("*")
+	for i := range 100 {
+		bad.PSubscribe(fmt.Sprint("*[", strings.Repeat("b", 1<<20), i, "]"))
+	}
+	check(t, "receivers", hub.Publish("+switch-master", []byte("x")), 1)
+	check(t, "closed", closed, 1)
+	check(t, "messages", show(good.Take(nil)), []string{"*|+switch-master|x"})
+	check(t, "patterns left", hub.NumPat(), 1)
+}
+
+// P7. Leaving costs the same however many patterns there are: a client that goes
+// with very many does not hold up the others.
+func TestLeavingManyPatternsIsQuick(t *testing.T) {
+	const patterns = 300_000
+	hub := pubsub.NewHub(pubsub.Limits{})
+	stays, goes := hub.Subscriber(nil), hub.Subscriber(nil)
+	for i := range patterns {
+		stays.PSubscribe(fmt.Sprint("s", i))
+		goes.PSubscribe(fmt.Sprint("g", i))
+	}
+	start := time.Now()
+	goes.Close()
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("closing took %v", took)
+	}
+	check(t, "patterns left", hub.NumPat(), patterns)
+	check(t, "receivers", hub.Publish("s7", nil), 1)
 }
 
 // Limits given later hold from the next message on.

@@ -17,14 +17,15 @@ type Subscriber struct {
 
 	// Guarded by the hub's lock.
 	channels, patterns map[string]struct{}
+	names              int64 // what these cost
 	queue              []Message
 	bytes              int64
 	closed             bool
 }
 
-// Subscriber returns a receiver without subscriptions. If its queue exceeds the
-// limits it is closed, and then overflow, if not nil, is called once, by the
-// publisher: it must not block. The caller closes the subscriber.
+// Subscriber returns a receiver without subscriptions. If it exceeds the limits
+// it is closed, and then overflow, if not nil, is called once, by the publisher or
+// by who subscribed: it must not block. The caller closes the subscriber.
 func (h *Hub) Subscriber(overflow func()) *Subscriber {
 	return &Subscriber{
 		hub:      h,
@@ -39,58 +40,64 @@ func (h *Hub) Subscriber(overflow func()) *Subscriber {
 // other three it returns the number of channels and patterns that the subscriber
 // then has, which is what the reply to the client says; 0 once it is closed.
 func (s *Subscriber) Subscribe(channel string) int {
-	s.hub.mu.Lock()
-	defer s.hub.mu.Unlock()
-	if _, ok := s.channels[channel]; !ok && !s.closed {
-		s.hub.joinLocked(s, s.hub.channels, channel)
-		s.channels[s.hub.channels[channel].name] = struct{}{}
-	}
-	return s.countLocked()
+	return s.join(s.channels, s.hub.channels, channel, func(*topic) {})
 }
 
 // Unsubscribe ends a subscription to a channel, if there is one.
 func (s *Subscriber) Unsubscribe(channel string) int {
-	s.hub.mu.Lock()
-	defer s.hub.mu.Unlock()
-	if _, ok := s.channels[channel]; ok {
-		s.hub.leaveLocked(s, s.hub.channels, channel)
-		delete(s.channels, channel)
-	}
-	return s.countLocked()
+	return s.leave(s.channels, s.hub.channels, channel)
 }
 
 // PSubscribe adds a subscription to all channels that match pattern.
 func (s *Subscriber) PSubscribe(pattern string) int {
-	s.hub.mu.Lock()
-	defer s.hub.mu.Unlock()
-	if _, ok := s.patterns[pattern]; !ok && !s.closed {
-		known := s.hub.patterns[pattern] != nil
-		s.hub.joinLocked(s, s.hub.patterns, pattern)
-		t := s.hub.patterns[pattern]
-		s.patterns[t.name] = struct{}{}
-		if !known {
-			s.hub.order = append(s.hub.order, t)
+	return s.join(s.patterns, s.hub.patterns, pattern, func(t *topic) {
+		if t.place == nil {
+			t.place = s.hub.order.PushBack(t)
 		}
-	}
-	return s.countLocked()
+	})
 }
 
 // PUnsubscribe ends a subscription to a pattern, if there is one.
 func (s *Subscriber) PUnsubscribe(pattern string) int {
+	return s.leave(s.patterns, s.hub.patterns, pattern)
+}
+
+// join adds a subscription of either kind, own those of s and topics those of
+// all; joined is told the topic.
+func (s *Subscriber) join(own map[string]struct{}, topics map[string]*topic, name string, joined func(t *topic)) int {
+	s.hub.mu.Lock()
+	overflown := false
+	if _, ok := own[name]; !ok && !s.closed {
+		t := s.hub.joinLocked(s, topics, name)
+		joined(t)
+		own[t.name] = struct{}{}
+		s.names += cost(name)
+		overflown = s.hub.limits.exceeded(s.names, 0) && s.closeLocked()
+	}
+	n := s.countLocked()
+	s.hub.mu.Unlock()
+	if overflown {
+		s.overflown()
+	}
+	return n
+}
+
+// leave ends a subscription of either kind, if there is one.
+func (s *Subscriber) leave(own map[string]struct{}, topics map[string]*topic, name string) int {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	if _, ok := s.patterns[pattern]; ok {
-		s.dropPatternLocked(pattern)
-		delete(s.patterns, pattern)
+	if _, ok := own[name]; ok {
+		s.hub.leaveLocked(s, topics, name)
+		delete(own, name)
+		s.names -= cost(name)
 	}
 	return s.countLocked()
 }
 
-func (s *Subscriber) dropPatternLocked(pattern string) {
-	t := s.hub.patterns[pattern]
-	if s.hub.leaveLocked(s, s.hub.patterns, pattern) {
-		at := slices.Index(s.hub.order, t)
-		s.hub.order = slices.Delete(s.hub.order, at, at+1)
+// overflown says that s was closed because of the limits.
+func (s *Subscriber) overflown() {
+	if s.overflow != nil {
+		s.overflow()
 	}
 }
 
@@ -159,11 +166,11 @@ func (s *Subscriber) closeLocked() bool {
 		s.hub.leaveLocked(s, s.hub.channels, channel)
 	}
 	for pattern := range s.patterns {
-		s.dropPatternLocked(pattern)
+		s.hub.leaveLocked(s, s.hub.patterns, pattern)
 	}
 	clear(s.channels)
 	clear(s.patterns)
-	s.queue, s.bytes, s.closed = nil, 0, true
+	s.queue, s.bytes, s.names, s.closed = nil, 0, 0, true
 	close(s.ready)
 	return true
 }

@@ -18,7 +18,7 @@ type Text interface{ ~string | ~[]byte }
 // Match tells whether the whole of s matches pattern. It allocates nothing,
 // reads its arguments only, and its work is at most len(pattern) × len(s),
 // whatever the pattern. Where either comes from somebody who may mean harm and
-// others wait, use Work.
+// others wait, use MatchWithin.
 func Match[P, S Text](pattern P, s S) bool {
 	work := Work(math.MaxInt)
 	return match(pattern, s, identity, &work)
@@ -35,11 +35,15 @@ func MatchFold[P, S Text](pattern P, s S) bool {
 // nothing matches any more.
 type Work int
 
-// Match is Match at the expense of w.
-func (w *Work) Match(pattern []byte, s string) bool { return match(pattern, s, identity, w) }
+// MatchWithin is Match at the expense of work.
+func MatchWithin[P, S Text](work *Work, pattern P, s S) bool {
+	return match(pattern, s, identity, work)
+}
 
-// MatchFold is MatchFold at the expense of w.
-func (w *Work) MatchFold(pattern []byte, s string) bool { return match(pattern, s, lower, w) }
+// MatchFoldWithin is MatchFold at the expense of work.
+func MatchFoldWithin[P, S Text](work *Work, pattern P, s S) bool {
+	return match(pattern, s, lower, work)
+}
 
 // match walks pattern and s together. Only the last * passed can need another
 // try: whatever an earlier one would take in addition, the last one can take as
