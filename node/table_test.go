@@ -34,19 +34,22 @@ func tables(tb testing.TB) map[string]*command.Table {
 	return map[string]*command.Table{"data": data, "sentinel": sentinel}
 }
 
-// eachSpec calls fn with every command, subcommand and container of both ports.
-func eachSpec(t *testing.T, fn func(t *testing.T, port string, s *command.Spec)) {
-	t.Helper()
-	for port, table := range tables(t) {
+// specs are all commands, subcommands and containers of both ports, by port and
+// name.
+func specs(tb testing.TB) map[string]*command.Spec {
+	tb.Helper()
+	all := map[string]*command.Spec{}
+	for port, table := range tables(tb) {
 		n := 0
 		for s := range table.Each() {
 			n++
-			t.Run(port+"/"+s.FullName(), func(t *testing.T) { fn(t, port, s) })
+			all[port+"/"+s.FullName()] = s
 		}
 		if n < table.Len() || table.Len() < 10 {
-			t.Errorf("the table of the %s port has %d commands", port, n)
+			tb.Errorf("the table of the %s port has %d commands", port, n)
 		}
 	}
+	return all
 }
 
 // A command has exactly one route and what runs it there, and nothing for another;
@@ -60,67 +63,73 @@ func TestEveryCommandHasExactlyOneRoute(t *testing.T) {
 		command.RouteReplicated: {check: true, apply: true},
 		command.RouteLocal:      {check: true, local: true},
 	}
-	eachSpec(t, func(t *testing.T, port string, s *command.Spec) {
-		d := &s.Do
-		w, known := want[d.Route]
-		w.frozen = d.Route == command.RouteRead && d.Frozen != nil // beside Read, where it pays
-		got := parts{d.Check != nil, d.Read != nil, d.Frozen != nil, d.Apply != nil, d.Local != nil}
-		if !known || got != w {
-			t.Errorf("route %d has the handlers %+v, want %+v", d.Route, got, w)
-		}
-		if d.Route == 0 && len(s.Sub) == 0 {
-			t.Error("it has neither a route nor subcommands")
-		}
-		if port == "sentinel" && d.Route != 0 && d.Route != command.RouteLocal {
-			t.Errorf("route %d on the Sentinel port, which has no data", d.Route)
-		}
-	})
+	for name, s := range specs(t) {
+		t.Run(name, func(t *testing.T) {
+			d := &s.Do
+			w, known := want[d.Route]
+			w.frozen = d.Route == command.RouteRead && d.Frozen != nil // beside Read, where it pays
+			got := parts{d.Check != nil, d.Read != nil, d.Frozen != nil, d.Apply != nil, d.Local != nil}
+			if !known || got != w {
+				t.Errorf("route %d has the handlers %+v, want %+v", d.Route, got, w)
+			}
+			if d.Route == 0 && len(s.Sub) == 0 {
+				t.Error("it has neither a route nor subcommands")
+			}
+			if strings.HasPrefix(name, "sentinel/") && d.Route != 0 && d.Route != command.RouteLocal {
+				t.Errorf("route %d on the Sentinel port, which has no data", d.Route)
+			}
+		})
+	}
 }
 
 // The arity counts the name: positive is exact, negative the least. A subcommand
 // counts its container too.
 func TestArityAgreesWithAccepts(t *testing.T) {
 	const most = 40
-	eachSpec(t, func(t *testing.T, _ string, s *command.Spec) {
-		least := max(s.Arity, -s.Arity)
-		if words := strings.Count(s.FullName(), "|") + 1; least < words {
-			t.Errorf("arity %d leaves no room for %d words of the name", s.Arity, words)
-		}
-		for n := range most {
-			want := n == least || n > least && s.Arity < 0
-			if got := s.Accepts(n); got != want {
-				t.Errorf("arity %d: %d arguments accepted: %t", s.Arity, n, got)
+	for name, s := range specs(t) {
+		t.Run(name, func(t *testing.T) {
+			least := max(s.Arity, -s.Arity)
+			if words := strings.Count(s.FullName(), "|") + 1; least < words {
+				t.Errorf("arity %d leaves no room for %d words of the name", s.Arity, words)
 			}
-		}
-	})
+			for n := range most {
+				want := n == least || n > least && s.Arity < 0
+				if got := s.Accepts(n); got != want {
+					t.Errorf("arity %d: %d arguments accepted: %t", s.Arity, n, got)
+				}
+			}
+		})
+	}
 }
 
 // Whatever a call looks like, its keys are among its arguments, behind the name,
 // and a command that has keys has one in its shortest call unless it says so.
 func TestKeysAreWithinTheArguments(t *testing.T) {
-	eachSpec(t, func(t *testing.T, _ string, s *command.Spec) {
-		least := max(s.Arity, -s.Arity)
-		for _, filler := range []string{"x", "1", "2", "-1", "99999999999999999999", "KEYS", "STREAMS", "STORE", ""} {
-			for n := least; n < least+6 && s.Accepts(n); n++ {
-				args := strings.Split(s.FullName(), "|")
-				for len(args) < n {
-					args = append(args, filler)
-				}
-				keys := s.KeysOf(nil, byteArgs(args))
-				for _, k := range keys {
-					if k.Pos < 1 || k.Pos >= len(args) {
-						t.Errorf("%q: a key at %d", args, k.Pos)
+	for name, s := range specs(t) {
+		t.Run(name, func(t *testing.T) {
+			least := max(s.Arity, -s.Arity)
+			for _, filler := range []string{"x", "1", "2", "-1", "99999999999999999999", "KEYS", "STREAMS", "STORE", ""} {
+				for n := least; n < least+6 && s.Accepts(n); n++ {
+					args := strings.Split(s.FullName(), "|")
+					for len(args) < n {
+						args = append(args, filler)
 					}
-					if k.Flags == 0 {
-						t.Errorf("%q: nothing is said of the key at %d", args, k.Pos)
+					keys := s.KeysOf(nil, byteArgs(args))
+					for _, k := range keys {
+						if k.Pos < 1 || k.Pos >= len(args) {
+							t.Errorf("%q: a key at %d", args, k.Pos)
+						}
+						if k.Flags == 0 {
+							t.Errorf("%q: nothing is said of the key at %d", args, k.Pos)
+						}
 					}
-				}
-				if s.HasKeys() && filler == "x" && len(keys) == 0 && !s.Has(command.FlagNoMandatoryKeys) && !s.Has(command.FlagMovableKeys) {
-					t.Errorf("%q has no key", args)
+					if s.HasKeys() && filler == "x" && len(keys) == 0 && !s.Has(command.FlagNoMandatoryKeys) && !s.Has(command.FlagMovableKeys) {
+						t.Errorf("%q has no key", args)
+					}
 				}
 			}
-		}
-	})
+		})
+	}
 }
 
 func byteArgs(args []string) [][]byte {
@@ -134,50 +143,54 @@ func byteArgs(args []string) [][]byte {
 // Categories that follow from other facts are there, and those that contradict
 // them are not.
 func TestImpliedCategories(t *testing.T) {
-	eachSpec(t, func(t *testing.T, _ string, s *command.Spec) {
-		c, words := s.AllCategories(), s.FlagNames()
-		has := func(word string) bool { return slices.Contains(words, word) }
-		if (c&command.CatFast != 0) == (c&command.CatSlow != 0) {
-			t.Error("it is not either fast or slow")
-		}
-		for word, implied := range map[string]command.Category{
-			"write": command.CatWrite, "admin": command.CatAdmin | command.CatDangerous, "pubsub": command.CatPubSub,
-			"blocking": command.CatBlocking, "fast": command.CatFast,
-		} {
-			if has(word) && c&implied != implied {
-				t.Errorf("it is %s but not of %q", word, (implied &^ c).Names())
+	for name, s := range specs(t) {
+		t.Run(name, func(t *testing.T) {
+			c, words := s.AllCategories(), s.FlagNames()
+			has := func(word string) bool { return slices.Contains(words, word) }
+			if (c&command.CatFast != 0) == (c&command.CatSlow != 0) {
+				t.Error("it is not either fast or slow")
 			}
-		}
-		if has("write") && has("readonly") {
-			t.Error("it is both write and readonly")
-		}
-		if c&command.CatWrite != 0 && !has("write") || c&command.CatRead != 0 && !has("readonly") {
-			t.Errorf("categories %q contradict flags %q", c.Names(), words)
-		}
-		if s.Do.Route == command.RouteWrite && !has("write") || s.Do.Route == command.RouteReplicated && has("write") {
-			t.Errorf("flags %q contradict route %d", words, s.Do.Route)
-		}
-	})
+			for word, implied := range map[string]command.Category{
+				"write": command.CatWrite, "admin": command.CatAdmin | command.CatDangerous, "pubsub": command.CatPubSub,
+				"blocking": command.CatBlocking, "fast": command.CatFast,
+			} {
+				if has(word) && c&implied != implied {
+					t.Errorf("it is %s but not of %q", word, (implied &^ c).Names())
+				}
+			}
+			if has("write") && has("readonly") {
+				t.Error("it is both write and readonly")
+			}
+			if c&command.CatWrite != 0 && !has("write") || c&command.CatRead != 0 && !has("readonly") {
+				t.Errorf("categories %q contradict flags %q", c.Names(), words)
+			}
+			if s.Do.Route == command.RouteWrite && !has("write") || s.Do.Route == command.RouteReplicated && has("write") {
+				t.Errorf("flags %q contradict route %d", words, s.Do.Route)
+			}
+		})
+	}
 }
 
 // Every command says what documents, COMMAND DOCS and operators need.
 func TestEveryCommandIsDescribed(t *testing.T) {
-	eachSpec(t, func(t *testing.T, _ string, s *command.Spec) {
-		for part, text := range map[string]string{"summary": s.Summary, "group": s.Group, "since": s.Since, "complexity": s.Complexity} {
-			if text == "" {
-				t.Errorf("it has no %s", part)
+	for name, s := range specs(t) {
+		t.Run(name, func(t *testing.T) {
+			for part, text := range map[string]string{"summary": s.Summary, "group": s.Group, "since": s.Since, "complexity": s.Complexity} {
+				if text == "" {
+					t.Errorf("it has no %s", part)
+				}
 			}
-		}
-		if !strings.HasSuffix(s.Summary, ".") {
-			t.Errorf("the summary %q is no sentence", s.Summary)
-		}
-		if _, err := s.Arguments(); err != nil {
-			t.Errorf("its syntax cannot be read: %v", err)
-		}
-		if (s.Deprecated == "") != (s.ReplacedBy == "") && s.ReplacedBy != "" {
-			t.Error("it is replaced but not deprecated")
-		}
-	})
+			if !strings.HasSuffix(s.Summary, ".") {
+				t.Errorf("the summary %q is no sentence", s.Summary)
+			}
+			if _, err := s.Arguments(); err != nil {
+				t.Errorf("its syntax cannot be read: %v", err)
+			}
+			if (s.Deprecated == "") != (s.ReplacedBy == "") && s.ReplacedBy != "" {
+				t.Error("it is replaced but not deprecated")
+			}
+		})
+	}
 }
 
 // The parts of a command's description in the reply of COMMAND INFO.

@@ -1,0 +1,197 @@
+package node
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/internal/testkit"
+	"github.com/holdfast/holdfast/store"
+)
+
+// still is a node that was opened but does not run: the test gives it views.
+func still(t *testing.T, directives ...string) *Node {
+	t.Helper()
+	m := &member{tb: t, cfg: *conf(t, "n1", testkit.Ports(t), directives...)}
+	n, err := open(&m.cfg, m.logger(), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.raft.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	members := map[string]store.Member{}
+	for i, id := range []string{"n1", "n2", "n3"} {
+		members[id] = store.Member{ID: id, RunID: strings.Repeat(id, 20), DataHost: "10.0.0." + itoa(i+1), DataPort: 6379, SentinelHost: "10.0.0." + itoa(i+1), SentinelPort: 26379}
+	}
+	n.system.Store(&store.System{Members: members, Settings: n.configured})
+	return n
+}
+
+// elected is the view of a node that raft has elected in term.
+func elected(term uint64) cluster.View {
+	return cluster.View{Self: "n1", Term: term, RaftLeader: true, Quorum: true, Voters: []string{"n1", "n2", "n3"}}
+}
+
+// openFor does what keepEstablished does when the establishing entry was applied.
+func (n *Node) openFor(term uint64) { n.reign.opened.Store(&opening{term, n.reign.steps.Load()}) }
+
+// A node becomes master when raft has elected it and its establishing entry was
+// applied; then, and not earlier, it lets the cluster know. It stops when any of
+// that ends.
+func TestRoleFollowsTheView(t *testing.T) {
+	follower := cluster.View{Self: "n1", Term: 5, Quorum: true, Ready: true, Leader: "n2", Voters: []string{"n1", "n2", "n3"}}
+	established := elected(5)
+	established.IsLeader, established.Ready, established.Leader = true, true, "n1"
+	for name, end := range map[string]func(v *cluster.View){
+		"raft has elected another": func(v *cluster.View) { *v = follower },
+		"a higher term was seen":   func(v *cluster.View) { v.RaftLeader, v.IsLeader = false, false },
+		"the majority is gone":     func(v *cluster.View) { v.Quorum = false },
+		"an append hangs":          func(v *cluster.View) { v.IsLeader = false },
+		"elected again":            func(v *cluster.View) { v.Term, v.IsLeader = 7, false },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := still(t)
+			if r := n.roles.Role(); r.Master || !r.Loading {
+				t.Errorf("a new node is %+v", r)
+			}
+			n.follow(elected(5))
+			if n.roles.Role().Master || (source{n}).Established() != 0 {
+				t.Error("master before its establishing entry was applied")
+			}
+			n.openFor(4)
+			n.follow(elected(5))
+			if n.roles.Role().Master {
+				t.Error("master by an entry of another term")
+			}
+			n.openFor(5)
+			n.follow(elected(5))
+			if r := n.roles.Role(); !r.Master || r.Loading {
+				t.Errorf("after its establishing entry it is %+v", r)
+			}
+			if got := (source{n}).Established(); got != 5 {
+				t.Errorf("the cluster is told of term %d", got)
+			}
+			n.follow(elected(5)) // the cluster has not looked yet
+			n.follow(established)
+			if !n.roles.Role().Master {
+				t.Error("it does not stay master")
+			}
+			v := established
+			end(&v)
+			n.follow(v)
+			if n.roles.Role().Master || (source{n}).Established() != 0 || n.reign.open(v.Term) {
+				t.Errorf("it is still %+v", n.roles.Role())
+			}
+			n.follow(established) // the same term, as if nothing had been
+			if n.roles.Role().Master {
+				t.Error("master again although the Proposer was shut")
+			}
+			n.openFor(5)
+			n.follow(established)
+			if !n.roles.Role().Master {
+				t.Error("it does not become master again")
+			}
+		})
+	}
+}
+
+// A node whom the cluster never comes to hold for the leader does not stay master.
+func TestMasterNeedsTheClustersAgreement(t *testing.T) {
+	n := still(t)
+	n.openFor(5)
+	n.follow(elected(5))
+	n.roles.since -= n.masterBound()
+	n.follow(elected(5))
+	if n.roles.Role().Master {
+		t.Error("it is still master")
+	}
+}
+
+// A replica tells where the master is as long as one may be named.
+func TestReplicaNamesTheMaster(t *testing.T) {
+	n := still(t)
+	v := cluster.View{Self: "n1", Term: 5, Quorum: true, Ready: true, Leader: "n2", Voters: []string{"n1", "n2", "n3"}}
+	n.follow(v)
+	if r := n.roles.Role(); r.Master || r.Loading || r.MasterHost != "10.0.0.2" || r.MasterPort != 6379 || !r.LinkUp {
+		t.Errorf("got %+v", r)
+	}
+	v.Peers = []cluster.PeerView{{ID: "n2", Info: []byte(`{"ID":"n2","RunID":"` + strings.Repeat("0", 40) + `","DataHost":"10.9.9.9","DataPort":7000}`)}}
+	n.follow(v)
+	if r := n.roles.Role(); r.MasterHost != "10.9.9.9" || r.MasterPort != 7000 {
+		t.Errorf("what the master says of itself does not count: %+v", r)
+	}
+	v.Leader = ""
+	n.follow(v)
+	if r := n.roles.Role(); r.MasterHost != "" || r.MasterPort != 0 || r.LinkUp {
+		t.Errorf("without a master: %+v", r)
+	}
+}
+
+// Subscribers hear of a new master once, with one +slave per replica after it, and
+// nothing of the master that was there when this node came, nor while it has not
+// caught up.
+func TestSubscribersHearOfChanges(t *testing.T) {
+	n := still(t)
+	s := n.hub.Subscriber(nil)
+	defer s.Close()
+	s.PSubscribe("*")
+	take := func() []string {
+		var heard []string
+		for _, m := range s.Take(nil) {
+			heard = append(heard, m.Channel+" "+string(m.Payload))
+		}
+		return heard
+	}
+	v := cluster.View{Self: "n1", Term: 5, Quorum: true, Ready: true, Leader: "n2", Voters: []string{"n1", "n2", "n3"}}
+	n.follow(v)
+	if got := take(); len(got) > 0 {
+		t.Errorf("the first master is announced: %q", got)
+	}
+	v.Leader = ""
+	n.follow(v)
+	v.Leader, v.Term, v.Ready = "n3", 6, false
+	n.follow(v)
+	if got := take(); len(got) > 0 {
+		t.Errorf("a master is announced by a node that has not caught up: %q", got)
+	}
+	v.Ready = true
+	n.follow(v)
+	n.follow(v)
+	self := n.sentinelView(&v).Nodes[0]
+	want := []string{
+		"+switch-master mymaster 10.0.0.2 6379 10.0.0.3 6379",
+		"+slave slave " + self.Data.String() + " " + self.Data.Host + " " + itoa(self.Data.Port) + " @ mymaster 10.0.0.3 6379",
+		"+slave slave 10.0.0.2:6379 10.0.0.2 6379 @ mymaster 10.0.0.3 6379",
+		"switch-master mymaster 10.0.0.2 6379 10.0.0.3 6379",
+	}
+	got := take()
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// The Sentinel port shows the last master as gone while there is none, and never
+// names this node as one that it cannot confirm.
+func TestViewWithoutAMaster(t *testing.T) {
+	n := still(t)
+	v := cluster.View{Self: "n1", Term: 5, Quorum: true, Ready: true, Leader: "n2", Voters: []string{"n1", "n2", "n3"}}
+	if s := n.sentinelView(&v); !s.MasterKnown || s.Master != "n2" || len(s.Nodes) != 3 || s.Quorum != 2 {
+		t.Errorf("got %+v", s)
+	}
+	v.Leader = ""
+	if s := n.sentinelView(&v); s.MasterKnown || s.Master != "n2" || s.MasterGone < 0 || s.MasterGone > time.Minute.Milliseconds() {
+		t.Errorf("got %+v", s)
+	}
+	v.Leader, v.Voters = "n9", []string{"n1", "n9"}
+	if s := n.sentinelView(&v); s.MasterKnown {
+		t.Errorf("a master is known whose address nobody has told: %+v", s)
+	}
+	if s := n.View(); s.MasterKnown {
+		t.Errorf("a node that does not run knows a master: %+v", s)
+	}
+}
