@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"reflect"
+
 	"github.com/hashicorp/raft"
 )
 
@@ -51,3 +53,6 @@ func PreVote() bool {
 	_, ok := any(&transport{}).(raft.WithPreVote)
 	return ok
 }
+
+// Disturbable tells whether this build obeys the control file of faults.
+func Disturbable() bool { return reflect.TypeFor[hooks]().NumField() > 0 }

@@ -37,7 +37,7 @@ func helloOf(from, to, kind string) hello {
 }
 
 // shake lets a dialer with one secret meet an acceptor with another.
-func shake(t *testing.T, dialSecret, acceptSecret string, out hello, judge func(hello) verdict) (dialErr, acceptErr error, heard hello) {
+func shake(t *testing.T, dialSecret, acceptSecret string, out hello, judge func(hello) verdict) (heard hello, dialErr, acceptErr error) {
 	t.Helper()
 	d, a := pipe(t)
 	done := make(chan error, 1)
@@ -49,7 +49,7 @@ func shake(t *testing.T, dialSecret, acceptSecret string, out hello, judge func(
 	}()
 	_, dialErr = shakeOut(d, key(dialSecret), out)
 	acceptErr = <-done
-	return dialErr, acceptErr, said
+	return said, dialErr, acceptErr
 }
 
 func acceptAll(hello) verdict { return accepted }
@@ -57,7 +57,7 @@ func acceptAll(hello) verdict { return accepted }
 // Nodes with the same secret accept each other and hear what the other said.
 func TestHandshakeAcceptsTheSameSecret(t *testing.T) {
 	out := helloOf("n1", "n2", "probe")
-	dialErr, acceptErr, heard := shake(t, "s", "s", out, acceptAll)
+	heard, dialErr, acceptErr := shake(t, "s", "s", out, acceptAll)
 	if dialErr != nil || acceptErr != nil {
 		t.Fatal(dialErr, acceptErr)
 	}
@@ -69,7 +69,7 @@ func TestHandshakeAcceptsTheSameSecret(t *testing.T) {
 // A dialer with another secret is refused by both sides, and whoever judges ids and
 // clusters is not even asked.
 func TestHandshakeRefusesAnotherSecret(t *testing.T) {
-	dialErr, acceptErr, _ := shake(t, "s", "other", helloOf("n1", "n2", "probe"), func(hello) verdict {
+	_, dialErr, acceptErr := shake(t, "s", "other", helloOf("n1", "n2", "probe"), func(hello) verdict {
 		t.Error("asked about a dialer without the secret")
 		return accepted
 	})
@@ -91,7 +91,7 @@ func TestHandshakeTellsTheVerdict(t *testing.T) {
 		if v == badSecret {
 			continue
 		}
-		dialErr, acceptErr, _ := shake(t, "s", "s", helloOf("n1", "n2", "raft"), func(hello) verdict { return v })
+		_, dialErr, acceptErr := shake(t, "s", "s", helloOf("n1", "n2", "raft"), func(hello) verdict { return v })
 		for _, err := range []error{dialErr, acceptErr} {
 			var r *refusal
 			if !errors.As(err, &r) || r.verdict != v || !r.proved {

@@ -129,33 +129,33 @@ type trio struct {
 const testElection = 150 * time.Millisecond
 
 // newTrio prepares three nodes; none is started.
-func newTrio(t testing.TB, tweak func(*cluster.Config)) *trio {
-	t.Helper()
-	c := &trio{t: t, wires: newWires(), members: map[string]*member{}, ids: []string{"n1", "n2", "n3"}, tweak: tweak}
+func newTrio(tb testing.TB, tweak func(*cluster.Config)) *trio {
+	tb.Helper()
+	c := &trio{t: tb, wires: newWires(), members: map[string]*member{}, ids: []string{"n1", "n2", "n3"}, tweak: tweak}
 	var peers []cluster.Peer
 	for _, id := range c.ids {
-		peers = append(peers, cluster.Peer{ID: id, Addr: freeAddr(t)})
+		peers = append(peers, cluster.Peer{ID: id, Addr: freeAddr(tb)})
 	}
 	for i, id := range c.ids {
 		c.members[id] = &member{id: id, cfg: cluster.Config{
 			NodeID:          id,
-			Dir:             filepath.Join(t.TempDir(), id),
+			Dir:             filepath.Join(tb.TempDir(), id),
 			Peers:           peers,
 			Bind:            peers[i].Addr,
 			Secret:          "open sesame",
 			ElectionTimeout: testElection,
 			Dial:            c.wires.dialer(id, peers),
-			Logger:          testLogger(t, id),
+			Logger:          testLogger(tb, id),
 		}}
 	}
-	t.Cleanup(c.close)
+	tb.Cleanup(c.close)
 	return c
 }
 
 // started is a trio that runs.
-func started(t testing.TB, tweak func(*cluster.Config)) *trio {
-	t.Helper()
-	c := newTrio(t, tweak)
+func started(tb testing.TB, tweak func(*cluster.Config)) *trio {
+	tb.Helper()
+	c := newTrio(tb, tweak)
 	for _, id := range c.ids {
 		c.start(id)
 	}
@@ -221,17 +221,17 @@ func (m *member) start() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m.stop, m.ended = cancel, make(chan struct{})
+	ended := m.ended
 	go func() {
-		defer close(m.ended)
+		defer close(ended)
 		m.result = node.Run(ctx)
 	}()
-	go m.establish()
+	go m.fsm.establish(node, m.ended)
 	return nil
 }
 
 // establish does what a leader has to do first.
-func (m *member) establish() {
-	node, ended := m.node, m.ended
+func (m *machine) establish(node *cluster.Node, ended <-chan struct{}) {
 	var term uint64
 	for {
 		if v := node.View(); v.RaftLeader && v.Term != term {
@@ -329,14 +329,14 @@ func (c *trio) eventually(what string, cond func() bool) {
 	eventually(c.t, what, cond)
 }
 
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
 	deadline := clock.Mono() + 15*time.Second
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {
 		if clock.Mono() > deadline {
-			t.Fatalf("not within 15 s: %s", what)
+			tb.Fatalf("not within 15 s: %s", what)
 		}
 		<-tick.C
 	}
@@ -345,19 +345,19 @@ func eventually(t testing.TB, what string, cond func() bool) {
 // pause lets time pass in which something must not happen.
 func pause(d time.Duration) { <-time.After(d) }
 
-func freeAddr(t testing.TB) string {
-	t.Helper()
+func freeAddr(tb testing.TB) string {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer l.Close()
 	return l.Addr().String()
 }
 
 // testLogger logs to stderr if HOLDFAST_TEST_LOG is set.
-func testLogger(t testing.TB, id string) *slog.Logger {
-	t.Helper()
+func testLogger(tb testing.TB, id string) *slog.Logger {
+	tb.Helper()
 	if os.Getenv("HOLDFAST_TEST_LOG") == "" {
 		return slog.New(slog.DiscardHandler)
 	}

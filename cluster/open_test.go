@@ -1,0 +1,97 @@
+package cluster_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/cluster"
+)
+
+// Open refuses what cannot work, and says what it is.
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	m := single(t, func(cfg *cluster.Config) { cfg.Dir = dir })
+	eventually(t, "leadership", func() bool { return confirm(m, time.Second) == nil })
+	good := m.cfg
+	peers := []cluster.Peer{{ID: "solo", Addr: "127.0.0.1:1"}, {ID: "n2", Addr: "127.0.0.1:2"}}
+	refuse := func(name, want string, change func(*cluster.Config)) {
+		t.Helper()
+		cfg := good
+		change(&cfg)
+		n, err := cluster.Open(cfg)
+		if err == nil {
+			_ = n.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", name, err, want)
+		}
+	}
+	refuse("in use", "in use by another process", func(*cluster.Config) {})
+	m.stop()
+	<-m.ended
+	if err := m.node.Close(); err != nil {
+		t.Fatal(err)
+	}
+	refuse("no id", "node id", func(c *cluster.Config) { c.NodeID = "" })
+	refuse("bad id", "node id", func(c *cluster.Config) { c.NodeID = "a b" })
+	refuse("no secret", "secret", func(c *cluster.Config) { c.Peers = peers })
+	refuse("self not listed", "not among the peers", func(c *cluster.Config) { c.Peers, c.Secret = peers[1:], "s" })
+	refuse("listed twice", "twice", func(c *cluster.Config) { c.Peers, c.Secret = append(peers, peers[1]), "s" })
+	refuse("bad address", "host:port", func(c *cluster.Config) { c.Peers = []cluster.Peer{{ID: "solo", Addr: "x"}} })
+	refuse("another node", "belongs to node solo", func(c *cluster.Config) { c.NodeID = "other" })
+	refuse("another store", "kept in wal", func(c *cluster.Config) { c.Log.Store = cluster.LogStoreBolt })
+	refuse("unknown store", "log store", func(c *cluster.Config) { c.Log.Store = "paper" })
+	refuse("too big", "largest entry", func(c *cluster.Config) { c.Log.MaxEntryBytes = 1 << 30 })
+	edit(t, dir, func(id map[string]any) { id["format"] = 99 })
+	refuse("newer format", "newer release", func(*cluster.Config) {})
+	edit(t, dir, func(id map[string]any) { id["format"] = 1; id["stage"] = "half" })
+	refuse("damaged", "damaged", func(*cluster.Config) {})
+	edit(t, dir, func(id map[string]any) { id["stage"] = "formed" })
+	move := func(from, to string) {
+		if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move("node.json", "node.json.away")
+	refuse("identity gone", "node.json is gone", func(*cluster.Config) {})
+	move("node.json.away", "node.json")
+	move("raft", "raft.away")
+	refuse("raft gone", "are gone", func(*cluster.Config) {})
+	if err := os.RemoveAll(filepath.Join(dir, "raft")); err != nil {
+		t.Fatal(err)
+	}
+	move("raft.away", "raft")
+	n, err := cluster.Open(good)
+	if err != nil {
+		t.Fatalf("after all that: %v", err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// edit changes the identity of a closed node.
+func edit(t *testing.T, dir string, change func(map[string]any)) {
+	t.Helper()
+	path := filepath.Join(dir, "node.json")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := map[string]any{}
+	if err := json.Unmarshal(text, &id); err != nil {
+		t.Fatal(err)
+	}
+	change(id)
+	text, err = json.Marshal(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
