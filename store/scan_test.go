@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"math/rand/v2"
 	"slices"
@@ -223,4 +224,19 @@ func TestRandomPassesOverDueKeys(t *testing.T) {
 			t.Errorf("Random gave the due key %q", e.Key())
 		}
 	})
+}
+
+// The mean life is one of the sample's, also of keys that end as late as can be.
+func TestAverageLifeOfVeryLongLives(t *testing.T) {
+	s := store.New(1)
+	const never = math.MaxInt64
+	command(s, func(tx *store.Tx) {
+		for i := range 200 {
+			tx.Set(fmt.Append(nil, i), text("v"), never)
+		}
+	})
+	const now = 5000
+	if got := s.Stats(now).Databases[0].AverageLife; got < never-now-64 || got > never-now {
+		t.Errorf("the mean of equal lives of %d is %d", int64(never-now), got)
+	}
 }

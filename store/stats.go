@@ -36,19 +36,16 @@ func (ks *keyspace) averageLife(now int64) int64 {
 	if ks.expiring() == 0 {
 		return 0
 	}
-	var sum, expiring int64
+	var mean, expiring int64
 	var sample []*Entry
 	for pos := mix(uint64(now)) >> (64 - cursorBits); pos < cursorEnd && len(sample) < lifeSample; {
 		sample, pos = ks.bucketAt(sample, pos)
 	}
 	for _, e := range sample {
 		if e.deadline > now {
-			sum += e.deadline - now
 			expiring++
+			mean += (e.deadline - now - mean) / expiring // a sum could be too large
 		}
 	}
-	if expiring == 0 {
-		return 0
-	}
-	return sum / expiring
+	return mean
 }
