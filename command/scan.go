@@ -60,9 +60,9 @@ func keys(r *store.Reader, pattern []byte) resp.Value {
 	}
 }
 
-// frozenKeys lists the keys of a frozen view that were not due at its last stamp.
+// frozenKeys lists the keys of a frozen view that are not due at its instant.
 func frozenKeys(f *store.Frozen, db int, pattern []byte) resp.Value {
-	now := f.System().Stamp
+	now := f.Now()
 	var list []resp.Value
 	m := matcher{pattern: pattern, left: matchWork}
 	err := f.Each(db, func(rec store.Record) error {

@@ -187,12 +187,7 @@ func TestReadsInTransactionsMeetTheSameDueKeysEverywhere(t *testing.T) {
 	random := command.Request{Spec: table.ByName("randomkey"), Args: [][]byte{[]byte("randomkey")}}
 	var reqs []command.Request
 	for i := range 200 {
-		words := strings.Fields(fmt.Sprintf("set k%d v pxat %d", i, wall+1000+i%2*100_000))
-		args := make([][]byte, len(words))
-		for i := range words {
-			args[i] = []byte(words[i])
-		}
-		reqs = append(reqs, command.Request{Spec: table.ByName("set"), Args: args})
+		reqs = append(reqs, phraseOf(t, table, fmt.Sprintf("set k%d v pxat", i), wall+1000+int64(i)%2*100_000))
 	}
 	for _, r := range []*rig{asked, idle} {
 		r.apply(1, raftfsm.Entry(wall, 1, reqs...))
@@ -206,4 +201,62 @@ func TestReadsInTransactionsMeetTheSameDueKeysEverywhere(t *testing.T) {
 	if asked.fsm.Digest() != idle.fsm.Digest() {
 		t.Fatal("RANDOMKEY removed other keys on a node that had been asked before")
 	}
+}
+
+// Property: P4. What a read of this node has hidden as due, a listing of the
+// keys right after does not show: on a replica at the instant of its reads; on
+// the master, whose reads wait for the removal, once that is committed.
+func TestListingsShowNoKeyThatWasSeenDue(t *testing.T) {
+	table := product(t)
+	keys := table.ByName("keys")
+	list := func(r *rig) string {
+		f := r.fsm.Freeze()
+		defer f.Release()
+		return text(keys.Do.Frozen(f, 0, [][]byte{[]byte("keys"), []byte("*")}))
+	}
+	r := newProduct(t, table)
+	r.apply(1, raftfsm.EstablishEntry(wall, "c1", settings))
+	end := r.fsm.Instant() + 1000
+	set := phraseOf(t, table, "set k v pxat", end)
+	r.apply(2, raftfsm.Entry(r.fsm.Instant(), 1, set))
+	if got := list(r); got != "*1\r\n$1\r\nk\r\n" {
+		t.Fatalf("before the deadline: %q", got)
+	}
+	r.clock.Advance(time.Second)
+	if r.value("k") != null {
+		t.Fatal("the replica shows a due key")
+	}
+	if got := list(r); got != "*0\r\n" {
+		t.Errorf("the replica lists a key that it has hidden: %q", got)
+	}
+
+	m := newProduct(t, table)
+	m.run()
+	m.establish(1)
+	end = m.fsm.Instant() + 1000
+	m.submit(phraseOf(t, table, "set k v pxat", end))
+	m.clock.Advance(time.Second)
+	if got := list(m); got != "*1\r\n$1\r\nk\r\n" {
+		t.Errorf("the master hides a key whose removal is not committed: %q", got)
+	}
+	if err := m.prop.Expire(t.Context(), []store.Victim{{Key: "k", Deadline: end}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(m); got != "*0\r\n" {
+		t.Errorf("a removed key is listed: %q", got)
+	}
+}
+
+// phraseOf is a command of the product: words, and a number after them.
+func phraseOf(tb testing.TB, table *command.Table, words string, n int64) command.Request {
+	tb.Helper()
+	var args [][]byte
+	for _, w := range append(strings.Fields(words), fmt.Sprint(n)) {
+		args = append(args, []byte(w))
+	}
+	spec, err := table.Lookup(args)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return command.Request{Spec: spec, Args: args}
 }

@@ -280,8 +280,17 @@ func (f *FSM) View(db int, fn func(r *store.Reader)) []store.Victim {
 	return f.cfg.Store.View(f.time.instant(), db, fn)
 }
 
-// Freeze returns a view of the present state; release it.
-func (f *FSM) Freeze() *store.Frozen { return f.cfg.Store.Freeze() }
+// Freeze returns a view of the present state; release it. Its instant is that of
+// View, so that keys which a read has hidden are not listed. On the master it is
+// the last stamp: what is due then is due for every later master, while what
+// became due since counts only once its removal is committed.
+func (f *FSM) Freeze() *store.Frozen {
+	view := f.cfg.Store.Freeze()
+	if f.time.leading.Load() {
+		return view
+	}
+	return view.At(f.time.instant())
+}
 
 // Digest is the digest of the logical state; nodes that applied the same
 // entries have equal ones.

@@ -28,6 +28,7 @@ type Frozen struct {
 	store  *Store
 	system System
 	digest uint64
+	now    int64
 	parts  []*frozenPart // by database
 }
 
@@ -60,7 +61,7 @@ func (s *Store) Freeze() *Frozen {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.freezes++
-	f := &Frozen{store: s, system: s.sys, digest: s.digestLocked(), parts: make([]*frozenPart, len(s.dbs))}
+	f := &Frozen{store: s, system: s.sys, digest: s.digestLocked(), now: s.sys.Stamp, parts: make([]*frozenPart, len(s.dbs))}
 	for i := range s.dbs {
 		keys := s.dbs[i].keys
 		f.parts[i] = &frozenPart{
@@ -77,6 +78,16 @@ func (s *Store) Freeze() *Frozen {
 
 // System is the system state at the freeze.
 func (f *Frozen) System() System { return f.system }
+
+// Now is the instant at which whoever lists the keys hides those that are due, ms
+// of cluster time: the largest applied stamp, unless At has said a later one.
+func (f *Frozen) Now() int64 { return f.now }
+
+// At puts Now to a later instant and returns f.
+func (f *Frozen) At(now int64) *Frozen {
+	f.now = max(f.now, now)
+	return f
+}
 
 // Digest is the digest of the store at the freeze.
 func (f *Frozen) Digest() uint64 { return f.digest }
