@@ -13,13 +13,12 @@ import "github.com/holdfast/holdfast/store"
 func (p *Proposer) fillLocked(f *proposal) {
 	first := p.mu.requestsFirst
 	p.mu.requestsFirst = false
+	var size int
 	if first {
-		size := 0
 		f.parts, size = p.takePartsLocked(maxBytes, true)
 		f.ops, _ = p.takeOpsLocked(maxBytes-size, false)
 		return
 	}
-	size := 0
 	f.ops, size = p.takeOpsLocked(maxOpBytes, true)
 	f.parts, _ = p.takePartsLocked(maxBytes-size, len(f.ops) == 0)
 	p.mu.requestsFirst = len(f.parts) == 0 && len(p.mu.queue) > 0
@@ -86,7 +85,8 @@ func (p *Proposer) takePartsLocked(room int, must bool) (parts []part, size int)
 func cut(t part, room int, must bool) (head part, size int) {
 	for i := t.from; i < t.to; i++ {
 		n := unitSize(&t.batch.Requests[i])
-		if (size+n > room || i-t.from >= maxRequests) && !(must && i == t.from) {
+		bound := must && i == t.from
+		if !bound && (size+n > room || i-t.from >= maxRequests) {
 			t.to = i
 			break
 		}
