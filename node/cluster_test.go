@@ -150,44 +150,61 @@ func announced(t *testing.T, nodes []*member, event testkit.Reply) *member {
 // P3, P5: with two of three nodes gone the last one refuses to write, sends its
 // Sentinel clients away, and calls nobody master, until a majority is back.
 func TestLostMajority(t *testing.T) {
-	all := trio(t, nil)
-	master := waitMaster(t, all...)
-	rest := others(all, master)
-	sentinel := testkit.MustDial(t, master.sentinel())
-	sentinel.MustDo(t, "PING")
-	data := master.dial()
-	data.MustDo(t, "SET", "kept", "value")
+	for _, role := range []string{"master", "slave"} {
+		t.Run(role, func(t *testing.T) {
+			all := trio(t, nil)
+			last := waitMaster(t, all...)
+			last.dial().MustDo(t, "SET", "kept", "value")
+			if role == "slave" {
+				last = others(all, last)[0]
+			}
+			rest := others(all, last)
+			sentinel := testkit.MustDial(t, last.sentinel())
+			sentinel.MustDo(t, "PING")
+			data := last.dial()
+			data.MustDo(t, "PING")
+			for _, m := range rest {
+				m.halt()
+			}
+			const most = 2 * time.Second
+			if err := sentinel.Closed(most); err != nil {
+				t.Errorf("a Sentinel client without a majority: %v", err)
+			}
+			if role == "master" {
+				if err := data.Closed(most); err != nil {
+					t.Errorf("a client of the master without a majority: %v", err)
+				}
+			}
+			alone(t, last)
+			rest[0].start()
+			next := waitMaster(t, last, rest[0])
+			if r, err := next.do("GET", "kept"); err != nil || string(r.Text) != "value" {
+				t.Errorf("GET answers %v, %v after the majority is back", r, err)
+			}
+		})
+	}
+}
 
-	for _, m := range rest {
-		m.halt()
-	}
-	const most = 2 * time.Second
-	if err := sentinel.Closed(most); err != nil {
-		t.Errorf("a Sentinel client without a majority: %v", err)
-	}
-	if err := data.Closed(most); err != nil {
-		t.Errorf("a data client without a majority: %v", err)
-	}
-	if r, err := ask(master.sentinel(), "PING"); err == nil {
+// alone wants of a node that it says nothing which takes a majority.
+func alone(t *testing.T, m *member) {
+	t.Helper()
+	if r, err := ask(m.sentinel(), "PING"); err == nil {
 		t.Errorf("the Sentinel port answers %v without a majority", r)
 	}
-	if role, err := testkit.Role(master.data()); err != nil || role != "slave" {
+	if role, err := testkit.Role(m.data()); err != nil || role != "slave" {
 		t.Errorf("without a majority ROLE says %s, %v", role, err)
 	}
-	if r, err := master.do("SET", "kept", "lost"); err == nil || !strings.HasPrefix(err.Error(), "READONLY ") {
+	if r, err := m.do("SET", "kept", "lost"); err == nil || !strings.HasPrefix(err.Error(), "READONLY ") {
 		t.Errorf("without a majority SET answers %v, %v", r, err)
 	}
-	if err := master.node.Leader(t.Context()); err == nil {
+	if err := m.node.Leader(t.Context()); err == nil {
 		t.Error("/leader says yes without a majority")
 	}
-	if err := master.node.Ready(t.Context()); err == nil {
+	if err := m.node.Ready(t.Context()); err == nil {
 		t.Error("/readyz says yes without a master")
 	}
-
-	rest[0].start()
-	next := waitMaster(t, master, rest[0])
-	if r, err := next.do("GET", "kept"); err != nil || string(r.Text) != "value" {
-		t.Errorf("GET answers %v, %v after the majority is back", r, err)
+	if v := m.node.View(); v.MasterKnown {
+		t.Errorf("%s is named master without a majority", v.Master)
 	}
 }
 

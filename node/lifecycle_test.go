@@ -160,6 +160,47 @@ func TestFailureOfAPartStopsTheNode(t *testing.T) {
 	}
 }
 
+// A part that ends by itself ends the node too.
+func TestEndOfAPartStopsTheNode(t *testing.T) {
+	m := single(t)
+	c := m.dial()
+	if err := m.node.raft.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := m.wait(soon); err != nil {
+		t.Errorf("the node ended with %v", err)
+	}
+	if err := c.Closed(time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
+// P5: a change of the cluster's settings whose outcome is not known is answered as
+// such, and if it happens after all it counts.
+func TestSettingInDoubt(t *testing.T) {
+	m := single(t, "election-timeout", "100ms")
+	c, reading, release := m.dial(), make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	free := sync.OnceFunc(func() { close(release) })
+	defer free()
+	wg.Go(func() {
+		m.node.state.View(0, 0, func(*store.Reader) { // nothing is applied meanwhile
+			close(reading)
+			<-release
+		})
+	})
+	<-reading
+	if _, err := c.Do("CONFIG", "SET", "proto-max-bulk-len", "2mb"); err == nil || !strings.HasPrefix(err.Error(), "INDOUBT ") {
+		t.Errorf("CONFIG SET answers %v", err)
+	}
+	free()
+	testkit.Eventually(t, soon, "the setting arrives", func() error {
+		r, err := m.do("CONFIG", "GET", "proto-max-bulk-len")
+		return errors.Join(err, testkit.Check(string(r.Map()["proto-max-bulk-len"].Text) == "2097152", "it is %v", r))
+	})
+}
+
 // A node listens on every address of bind; those marked optional may be missing.
 func TestSeveralAddresses(t *testing.T) {
 	m := single(t, "bind", "127.0.0.1 127.0.0.2 -192.0.2.1", "protected-mode", "no")

@@ -130,7 +130,11 @@ func (n *Node) masterBound() time.Duration { return 2 * n.settings.Config().Elec
 // first: while their last commands are answered the core still commits.
 func (n *Node) run(ctx context.Context) error {
 	listeners, err := n.listen(ctx)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil: // told to stop before it began
+		closeAll(listeners)
+		return nil
+	case err != nil:
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)

@@ -1,6 +1,9 @@
 package node
 
 import (
+	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -76,5 +79,31 @@ func TestStartFailsWithAReason(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: got %v, want %q", directives, err, want)
 		}
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, runIDFile), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := Run(t.Context(), conf(t, "n1", testkit.Ports(t), "dir", dir), m.logger(), "test")
+	if err == nil || !strings.Contains(err.Error(), "40 hex digits") {
+		t.Errorf("got %v for a damaged run id", err)
+	}
+}
+
+// A node that is told to stop before it has come to serve stops, and well.
+func TestStopRightAfterTheStart(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	m := &member{tb: t, cfg: *conf(t, "n1", testkit.Ports(t))}
+	if err := Run(ctx, conf(t, "n1", testkit.Ports(t)), m.logger(), "test"); err != nil {
+		t.Errorf("got %v", err)
+	}
+	for _, state := range []string{"Follower", "Leader"} {
+		m.start()
+		testkit.Eventually(t, soon, "raft runs", func() error {
+			got := m.node.raft.View().State
+			return testkit.Check(got == state || got == "Leader", "it is %s", got)
+		})
+		m.halt()
 	}
 }

@@ -136,13 +136,18 @@ func (n *Node) listen(ctx context.Context) ([]listener, error) {
 			open = append(open, listener{l, p.name, p.serve})
 		}
 		if err != nil {
-			for _, l := range open {
-				_ = l.Close() // nobody has been accepted
-			}
+			closeAll(open)
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
 	return open, nil
+}
+
+// closeAll closes listeners on which nobody has been accepted.
+func closeAll(list []listener) {
+	for _, l := range list {
+		_ = l.Close() // nobody loses anything
+	}
 }
 
 // listenOn listens on a port of every address of bind. Addresses that are marked
