@@ -93,6 +93,7 @@ func TestFailover(t *testing.T) {
 	idle := master.dial()
 	idle.MustDo(t, "PING")
 
+	halted := testkit.Now()
 	master.halt()
 	if err := idle.Closed(time.Second); err != nil {
 		t.Errorf("a client of the old master: %v", err)
@@ -101,6 +102,7 @@ func TestFailover(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("+switch-master came %v after the master was told to stop", testkit.Now()-halted)
 	next := announced(t, rest, event)
 	if got := fmt.Sprintf("mymaster 127.0.0.1 %d 127.0.0.1 %d", master.cfg.Port, next.cfg.Port); string(event.Elems[2].Text) != got {
 		t.Errorf("+switch-master says %s, want %s", event.Elems[2].Text, got)
