@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast/holdfast/internal/clock"
 )
 
 // Bounds of the number of entries kept behind a snapshot.
@@ -24,7 +26,7 @@ const (
 type compaction struct {
 	mu      sync.Mutex
 	busy    bool
-	notYet  time.Duration // clock.Boot before which the next one is not tried
+	notYet  time.Duration // clock.Mono before which the next one is not tried
 	made    uint64
 	failed  uint64
 	lastErr error
@@ -58,7 +60,7 @@ func (c *compaction) ended(now time.Duration, err error) {
 // consider makes a snapshot in the background if the log has grown by enough.
 func (c *compaction) consider(n *Node, r *raft.Raft) {
 	grown := n.logs.figures().sinceAll
-	if grown < n.cfg.Log.SnapshotBytes || grown < n.cfg.Log.DatasetBytes() || !c.due(n.cfg.Clock.Boot()) {
+	if grown < n.cfg.Log.SnapshotBytes || grown < n.cfg.Log.DatasetBytes() || !c.due(clock.Mono()) {
 		return
 	}
 	n.snapshot(r, func(error) {})
@@ -94,14 +96,14 @@ func (n *Node) Snapshot(ctx context.Context) error {
 
 // snapshot makes one in the background; compaction.due was true.
 func (n *Node) snapshot(r *raft.Raft, done func(error)) {
-	began := n.cfg.Clock.Boot()
+	began := clock.Mono()
 	grown := n.logs.figures().sinceAll
 	n.trail(r)
 	n.background(snapshotBound, func() error { return r.Snapshot().Error() }, func(err error) {
 		if errors.Is(err, raft.ErrNothingNewToSnapshot) {
 			err = nil
 		}
-		now := n.cfg.Clock.Boot()
+		now := clock.Mono()
 		if err == nil {
 			n.logs.snapshotted(grown)
 			n.log.Info("snapshot made", "took", now-began, "log_bytes", grown)

@@ -336,7 +336,7 @@ func (c *confirmer) refresh(now, recent time.Duration) {
 func (c *confirmer) age(term uint64, now time.Duration) (time.Duration, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return now - c.last.start, c.last.term == term && term != 0
+	return max(0, now-c.last.start), c.last.term == term && term != 0
 }
 
 func (c *confirmer) figures() roundFigures {
@@ -349,14 +349,15 @@ func (c *confirmer) figures() roundFigures {
 // speaks against it.
 func (n *Node) leading() (uint64, bool) {
 	r := n.raftNode()
-	if r == nil || r.State() != raft.Leader {
+	if r == nil {
 		return 0, false
 	}
+	// The term never goes down: being leader between two looks at it that agree is
+	// being leader in it.
 	term := r.CurrentTerm()
-	if n.cfg.Source.Established() != term || n.highest.Load() > term {
-		return 0, false
-	}
-	return term, !n.stalled.Load() && r.State() == raft.Leader
+	ok := r.State() == raft.Leader && n.cfg.Source.Established() == term &&
+		n.highest.Load() <= term && !n.stalled.Load() && r.CurrentTerm() == term
+	return term, ok
 }
 
 // sawTerm takes note of a term another node is in. A higher one than this node's

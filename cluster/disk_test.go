@@ -84,6 +84,41 @@ func TestLeaderWithHangingDiskIsReplaced(t *testing.T) {
 	hanging.Store(false)
 }
 
+// One follower is gone and the disk of the other one stalls for 200 ms once a
+// second: the leader stays, at the default election timeout.
+func TestStallingFollowerDoesNotCostTheLeadership(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	c := started(t, func(cfg *cluster.Config) { cfg.ElectionTimeout = 250 * time.Millisecond })
+	l := c.leader()
+	rest := c.others(l)
+	c.kill(rest[0].id)
+	var calls atomic.Int64
+	m := c.startBroken(rest[0].id, func() error {
+		if calls.Add(1)%20 == 0 { // the writes below come every 50 ms
+			pause(200 * time.Millisecond)
+		}
+		return nil
+	})
+	c.eventually("it follows", func() bool { return m.node.View().Ready })
+	c.kill(rest[1].id)
+	l = c.leader()
+	if l == m {
+		t.Skip("the slow node was elected")
+	}
+	term, before := l.node.Stats().Term, calls.Load()
+	for range 80 {
+		if err := l.node.Apply([]byte("k=v"), time.Second).Error(); err != nil {
+			t.Fatal(err)
+		}
+		pause(50 * time.Millisecond)
+	}
+	if got := l.node.Stats().Term; got != term || calls.Load()-before < 80 {
+		t.Errorf("term %d became %d after %d appends", term, got, calls.Load()-before)
+	}
+}
+
 // Snapshots are made when the log has grown by enough bytes, the log is cut, and a
 // node that was away gets the snapshot.
 func TestSnapshotsAreMadeByBytes(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast/holdfast/internal/clock"
 )
 
 // Forming a cluster takes two steps, so that a node that has lost its disk can
@@ -279,7 +281,7 @@ func (n *Node) checkState() error {
 // goes on for long, in the log.
 func (n *Node) setWaiting(text string) {
 	old := n.waiting.Swap(&text)
-	now := n.cfg.Clock.Boot()
+	now := clock.Mono()
 	changed := old == nil || *old != text
 	if text != "" && (changed || now-n.waitLogged > 10*time.Second) {
 		n.waitLogged = now

@@ -242,7 +242,7 @@ func (l *link) told(c *session, nonce uint64, r *report) {
 	if r.election != l.node.cfg.ElectionTimeout {
 		l.node.warnElection(l.peer, r.election)
 	}
-	l.peer.reported(*r, asked)
+	l.peer.reported(*r, nonce, asked)
 	l.peer.sighted(c.said.instance, l.node.cfg.Clock.Boot())
 	l.node.sawTerm(r.term)
 	if tell := l.node.cfg.Observe.MasterTime; tell != nil && r.master && r.age < l.node.window() && r.term >= l.node.highest.Load() {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/holdfast/holdfast/internal/clock"
 )
 
 // The kinds of connections between nodes.
@@ -269,12 +271,12 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // grumbles limits repeated log lines: one of each sort per second.
 type grumbles struct {
 	mu   sync.Mutex
-	last map[string]time.Duration // by sort; those are few and not chosen by others
+	last map[string]time.Duration // clock.Mono by sort; those are few and not chosen by others
 }
 
 // grumble logs, but no more than one line of a sort per second.
 func (n *Node) grumble(sort string, level slog.Level, msg string, args ...any) {
-	now := n.cfg.Clock.Boot()
+	now := clock.Mono()
 	n.grumbles.mu.Lock()
 	last, again := n.grumbles.last[sort]
 	if again && now-last < time.Second {

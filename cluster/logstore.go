@@ -68,9 +68,12 @@ type logStore struct {
 	observe  func(time.Duration)
 	onConfig func(index uint64, c raft.Configuration) // a configuration is about to be used
 
-	running atomic.Bool  // raft's goroutines have started
-	since   atomic.Int64 // clock.Boot at the start of the append under way; 0 if none is
-	mu      struct {
+	running   atomic.Bool // raft's goroutines have started
+	slowAfter time.Duration
+	onSlow    func(time.Duration) // slow appends are more than one in a thousand
+
+	since atomic.Int64 // clock.Boot at the start of the append under way; 0 if none is
+	mu    struct {
 		sync.Mutex
 		logFigures
 	}
@@ -82,7 +85,9 @@ type logFigures struct {
 	Entries  uint64        // entries in them
 	Bytes    uint64        // of the commands in these
 	Time     time.Duration // spent in them
+	Slow     uint64        // of the calls: took longer than slowAfter
 	sinceAll int64         // bytes since the last snapshot
+	lastSlow uint64        // Appends at the last slow one
 }
 
 var (
@@ -150,14 +155,29 @@ func (s *logStore) StoreLogs(entries []*raft.Log) error {
 	if s.observe != nil {
 		s.observe(took)
 	}
+	if s.count(len(entries), size, took) {
+		s.onSlow(took)
+	}
+	return nil
+}
+
+// count takes note of an append, and tells whether it was slow and another one of
+// the last thousand was.
+func (s *logStore) count(entries int, size int64, took time.Duration) (slow bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.Appends++
-	s.mu.Entries += uint64(len(entries))
+	s.mu.Entries += uint64(entries)
 	s.mu.Bytes += uint64(size)
 	s.mu.Time += took
 	s.mu.sinceAll += size
-	return nil
+	if took <= s.slowAfter {
+		return false
+	}
+	s.mu.Slow++
+	slow = s.mu.lastSlow != 0 && s.mu.Appends-s.mu.lastSlow < 1000
+	s.mu.lastSlow = s.mu.Appends
+	return slow
 }
 
 func (s *logStore) append(entries []*raft.Log) error {

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
 	"github.com/holdfast/holdfast/internal/clock"
@@ -22,6 +24,7 @@ func mustLogs(t *testing.T, kind, dir string, failed *error) *logStore {
 	}
 	return &logStore{
 		back: back, cache: newLogCache(8, 1<<10), maxBytes: 1 << 10, clock: clock.System{}, hooks: &hooks{},
+		slowAfter: time.Hour,
 		fail: func(err error) {
 			if *failed == nil {
 				*failed = err
@@ -159,6 +162,45 @@ func TestOutstandingGrowsWhileAppendHangs(t *testing.T) {
 	must(t, <-done)
 	if got := s.outstanding(); got != 0 {
 		t.Errorf("outstanding is %v afterwards", got)
+	}
+}
+
+// A slow append is reported if it is the second of a thousand, and counted always.
+func TestSlowAppendsAreReported(t *testing.T) {
+	var failed error
+	s := mustLogs(t, LogStoreWAL, t.TempDir(), &failed)
+	defer s.back.Close()
+	reports := 0
+	s.slowAfter, s.onSlow = -1, func(time.Duration) { reports++ }
+	must(t, s.StoreLogs(entries(1, 1)))
+	if reports != 0 {
+		t.Error("a single slow append was reported")
+	}
+	s.slowAfter = time.Hour
+	for i := uint64(2); i < 1000; i++ {
+		must(t, s.StoreLogs(entries(i, i)))
+	}
+	s.slowAfter = -1
+	must(t, s.StoreLogs(entries(1000, 1000)))
+	if got := s.figures(); reports != 1 || got.Slow != 2 || got.Appends != 1000 {
+		t.Errorf("%d reports, figures %+v", reports, got)
+	}
+}
+
+// Warnings of raft are logged once in a while, other lines always, debugging never;
+// formats are filled in.
+func TestRaftLinesAreLimited(t *testing.T) {
+	var out strings.Builder
+	l := raftLogger(slog.New(slog.NewTextHandler(&out, nil)))
+	for range 3 {
+		l.Error("failed to heartbeat", "peer", hclog.Fmt("%03d", 7))
+		l.Info("entering follower state")
+		l.Debug("noise")
+	}
+	text := out.String()
+	if strings.Count(text, "failed to heartbeat") != 1 || strings.Count(text, "entering") != 3 ||
+		strings.Contains(text, "noise") || !strings.Contains(text, "peer=007") {
+		t.Error(text)
 	}
 }
 

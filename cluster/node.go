@@ -79,7 +79,7 @@ type watch struct {
 	elections atomic.Uint64 // this node has won
 	started   time.Duration // clock.Boot
 
-	waitLogged time.Duration // owned by the goroutine that forms the cluster
+	waitLogged time.Duration // clock.Mono; owned by the goroutine that forms the cluster
 
 	termSince time.Duration
 	lastTerm  uint64
@@ -187,6 +187,9 @@ func (n *Node) openStorage() error {
 		fail:     n.fail,
 		observe:  n.cfg.Observe.StoreLogs,
 		onConfig: n.reconfigure,
+
+		slowAfter: n.cfg.ElectionTimeout / 4,
+		onSlow:    n.warnSlow,
 	}
 	if n.snaps, err = raft.NewFileSnapshotStoreWithLogger(n.dir.raft(), 2, n.hclog); err != nil {
 		return fmt.Errorf("snapshots: %w", err)

@@ -18,6 +18,7 @@ type peer struct {
 		alive         process
 		report        report        // its last answer to a ping
 		asked         time.Duration // clock.Boot when that was asked, 0 before the first
+		nonce         uint64        // of the ping
 		acked         uint64        // index up to which it has acknowledged our log
 	}
 	beats beats
@@ -96,17 +97,18 @@ func (p *peer) parted(instance [16]byte) {
 	}
 }
 
-// reported takes note of an answer to a ping asked at asked.
-func (p *peer) reported(r report, asked time.Duration) {
+// reported takes note of an answer to a ping asked at asked. Later pings have
+// higher nonces; answers to earlier ones than the last are dropped.
+func (p *peer) reported(r report, nonce uint64, asked time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if asked < p.mu.asked {
+	if nonce < p.mu.nonce {
 		return
 	}
 	if r.info == nil {
 		r.info = p.mu.report.info
 	}
-	p.mu.report, p.mu.asked = r, asked
+	p.mu.report, p.mu.nonce, p.mu.asked = r, nonce, asked
 }
 
 // last is the last answer and when it was asked for.

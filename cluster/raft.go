@@ -7,10 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast/holdfast/internal/clock"
 )
 
 // raftConfig are raft's settings.
@@ -93,17 +96,37 @@ func (n *Node) newRaft(trans raft.Transport) (r *raft.Raft, err error) {
 // raftLogger passes what raft logs on to log, from INFO on.
 func raftLogger(log *slog.Logger) hclog.Logger {
 	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Level: hclog.Off, Output: io.Discard})
-	l.RegisterSink(logSink{log})
+	l.RegisterSink(&logSink{log: log, last: map[string]time.Duration{}})
 	return l
 }
 
-// logSink is where raft's log lines go.
-type logSink struct{ log *slog.Logger }
+// logSink is where raft's log lines go. Of each warning there is one line in a few
+// seconds: raft repeats some for every heartbeat that fails.
+type logSink struct {
+	log *slog.Logger
 
-var _ hclog.SinkAdapter = logSink{}
+	mu   sync.Mutex
+	last map[string]time.Duration // clock.Mono by message; those are raft's own constants
+}
+
+var _ hclog.SinkAdapter = (*logSink)(nil)
+
+const warnInterval = 5 * time.Second
+
+// again tells whether a warning was logged a moment ago.
+func (s *logSink) again(msg string) bool {
+	now := clock.Mono()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last, ok := s.last[msg]; ok && now-last < warnInterval {
+		return true
+	}
+	s.last[msg] = now
+	return false
+}
 
 // Accept logs a line.
-func (s logSink) Accept(name string, level hclog.Level, msg string, args ...any) {
+func (s *logSink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	var to slog.Level
 	switch {
 	case level >= hclog.Error:
@@ -116,7 +139,7 @@ func (s logSink) Accept(name string, level hclog.Level, msg string, args ...any)
 		return
 	}
 	ctx := context.Background()
-	if !s.log.Enabled(ctx, to) {
+	if !s.log.Enabled(ctx, to) || to == slog.LevelWarn && s.again(msg) {
 		return
 	}
 	for i, a := range args {

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/holdfast/holdfast/internal/clock"
 )
 
 // ErrForeignCluster is why a node stops whose directory belongs to another
@@ -23,7 +25,7 @@ const patience = 3 * time.Second
 type standing struct {
 	mu      sync.Mutex
 	foreign map[string]string        // by peer: the cluster it belongs to
-	twin    map[string]time.Duration // by peer: since when it refuses this node as a duplicate
+	twin    map[string]time.Duration // by peer: since when (clock.Mono) it refuses this node as a duplicate
 }
 
 // admitted takes note that a peer has accepted this node.
@@ -51,7 +53,7 @@ func (n *Node) notAdmitted(p *peer, addr string, err error) {
 // weigh stops the node when a majority of the list is together in another cluster,
 // or a peer goes on to see another process with this node's id.
 func (n *Node) weigh(p *peer, r *refusal) {
-	now := n.cfg.Clock.Boot()
+	now := clock.Mono()
 	n.standing.mu.Lock()
 	defer n.standing.mu.Unlock()
 	switch r.verdict {

@@ -13,11 +13,11 @@ type Stats struct {
 }
 
 // LogStats are about appends to the log. Outstanding is for how long one is under
-// way.
+// way; Slow counts those that took longer than a quarter of the election timeout.
 type LogStats struct {
-	Appends, Entries, Bytes uint64
-	Time, Outstanding       time.Duration
-	SinceSnapshot           int64 // bytes of commands
+	Appends, Entries, Bytes, Slow uint64
+	Time, Outstanding             time.Duration
+	SinceSnapshot                 int64 // bytes of commands
 }
 
 // RoundStats are about rounds of term probes.
@@ -41,7 +41,7 @@ func (n *Node) Stats() Stats {
 	}
 	s.Elections = n.elections.Load()
 	l := n.logs.figures()
-	s.Log = LogStats{l.Appends, l.Entries, l.Bytes, l.Time, n.logs.outstanding(), l.sinceAll}
+	s.Log = LogStats{l.Appends, l.Entries, l.Bytes, l.Slow, l.Time, n.logs.outstanding(), l.sinceAll}
 	c := n.confirm.figures()
 	s.Rounds = RoundStats{c.Rounds, c.Confirmed, c.Failed, c.Widened, c.Time}
 	if list, err := n.snaps.List(); err == nil && len(list) > 0 {

@@ -58,6 +58,13 @@ func (n *Node) warnElection(p *peer, theirs time.Duration) {
 	n.grumble("election "+p.id, slog.LevelWarn, "another node has another election timeout", "node", p.id, "theirs", theirs, "ours", n.cfg.ElectionTimeout)
 }
 
+// warnSlow says that the disk is too slow for the election timeout: heartbeats wait
+// for appends, and a few slow ones in a row look like a node that is gone.
+func (n *Node) warnSlow(took time.Duration) {
+	n.grumble("slow", slog.LevelWarn, "appends to the log take long for this election timeout; use a faster disk or a longer timeout",
+		"took", took, "election_timeout", n.cfg.ElectionTimeout)
+}
+
 // keepAddresses has the leader write into raft's configuration where voters have
 // moved to. raft itself finds them by what they announce.
 func (n *Node) keepAddresses(r *raft.Raft) {
