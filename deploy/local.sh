@@ -48,7 +48,12 @@ start() {
 		--port "$(port "$n" 6379)" --sentinel-port "$(port "$n" 26379)" \
 		--raft-port "$(port "$n" 16379)" --metrics-port "$(port "$n" 9121)" \
 		--peers "${peers%,}" </dev/null >>"$run/n$n.log" 2>&1 &
-	echo $! >"$run/n$n.pid"
+	local id=$!
+	echo "$id" >"$run/n$n.pid"
+	until pid "$n" >/dev/null; do # it is still the shell, setsid or nohup
+		kill -0 "$id" 2>/dev/null || break
+		sleep 0.01
+	done
 }
 
 ready() {

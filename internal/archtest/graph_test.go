@@ -74,6 +74,9 @@ var testOnly = map[string]node{
 		own:   []string{"raftfsm", "command", "store", "resp", "internal/clock"},
 		third: []string{"github.com/hashicorp/raft"},
 	},
+	"internal/testkit/script": {
+		own: []string{"internal/testkit", "resp"},
+	},
 	"integration": {
 		own:   []string{"node", "config", "internal/testkit", "internal/clock", "command", "resp", "store"},
 		third: []string{"github.com/redis/go-redis/v9", "github.com/anishathalye/porcupine", "go.uber.org/goleak", "golang.org/x/sys"},
