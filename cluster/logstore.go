@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -107,7 +108,8 @@ func (s *logStore) FirstIndex() (uint64, error) { return s.back.FirstIndex() }
 // LastIndex returns the index of the last entry, 0 for none.
 func (s *logStore) LastIndex() (uint64, error) { return s.back.LastIndex() }
 
-// GetLog reads an entry. A damaged one stops the node.
+// GetLog reads an entry. A damaged one stops the node, and ends the goroutine of
+// raft that asked for it: raft would panic.
 func (s *logStore) GetLog(index uint64, into *raft.Log) error {
 	if s.cache.get(index, into) {
 		return nil
@@ -117,7 +119,11 @@ func (s *logStore) GetLog(index uint64, into *raft.Log) error {
 		return raft.ErrLogNotFound // raft compares
 	}
 	if err != nil {
-		return s.stop(fmt.Errorf("read entry %d of the log: %w", index, err))
+		err = s.stop(fmt.Errorf("read entry %d of the log: %w", index, err))
+		if s.running.Load() {
+			runtime.Goexit() // the deferred calls, ours and raft's, are run
+		}
+		return err
 	}
 	if !s.running.Load() { // raft reads what lies behind the last snapshot when it starts
 		s.mu.Lock()

@@ -140,6 +140,25 @@ func TestLogErrorsStopTheNode(t *testing.T) {
 	}
 }
 
+// A damaged entry ends raft's goroutine once raft runs, and is an error before.
+func TestDamagedEntryEndsRaftsGoroutine(t *testing.T) {
+	var failed error
+	s := mustLogs(t, LogStoreWAL, t.TempDir(), &failed)
+	defer s.back.Close()
+	s.back = brokenBackend{s.back, errors.New("checksum"), nil}
+	s.running.Store(true)
+	returned, ended := false, make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.GetLog(7, new(raft.Log))
+		returned = true
+	}()
+	<-ended
+	if returned || failed == nil || !strings.Contains(failed.Error(), "entry 7") {
+		t.Errorf("returned %v, stopped with %v", returned, failed)
+	}
+}
+
 // While an append hangs, outstanding grows; afterwards it is 0 again.
 func TestOutstandingGrowsWhileAppendHangs(t *testing.T) {
 	var failed error
