@@ -132,7 +132,7 @@ lint: ## golangci-lint, pinned in tools/go.mod
 arch: ## the import graph and the rules of the deterministic core
 	$(GO) test ./internal/archtest
 
-docs: ## regenerate docs/configuration.md and the like
+docs: ## regenerate what documents are generated
 	@for dir in $(DOCUMENTED); do (set -x; $(GO) test -count=1 -run Document "$$dir" -rewrite); done
 
 docs-check: ## fail if a generated document is stale

@@ -1,13 +1,18 @@
 package archtest_test
 
 import (
+	"flag"
+	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 )
+
+var rewrite = flag.Bool("rewrite", false, "write the generated part of the document instead of comparing with it")
 
 // tree is this module's source.
 func tree() fs.FS { return os.DirFS("../..") }
@@ -33,6 +38,50 @@ func TestImportsAreInTheList(t *testing.T) {
 
 // The list itself has only edges that go downward.
 func TestTheListGoesDownward(t *testing.T) { report(t, checkLayers()) }
+
+// picture shows the list, the highest layer first.
+func picture() string {
+	var b strings.Builder
+	b.WriteString("```\n")
+	for height, layer := range slices.Backward(layers) {
+		for _, dir := range slices.Sorted(maps.Keys(layer)) {
+			n := layer[dir]
+			line := fmt.Sprintf("%d %-17s", height, dir)
+			if len(n.own) > 0 {
+				line += " → " + strings.Join(n.own, " ")
+			}
+			if len(n.third) > 0 {
+				line += " | " + strings.Join(n.third, " ")
+			}
+			b.WriteString(strings.ReplaceAll(strings.TrimRight(line, " "), "github.com/", "") + "\n")
+		}
+	}
+	b.WriteString("```\n")
+	return b.String()
+}
+
+// docs/architecture.md shows the list.
+func TestGraphInTheDocument(t *testing.T) {
+	const path, begin, end = "../../docs/architecture.md", "<!-- graph -->\n", "<!-- /graph -->\n"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok1 := strings.Cut(string(text), begin)
+	shown, after, ok2 := strings.Cut(rest, end)
+	if !ok1 || !ok2 {
+		t.Fatalf("%s has no place for the graph", path)
+	}
+	if *rewrite {
+		if err := os.WriteFile(path, []byte(before+begin+picture()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if shown != picture() {
+		t.Errorf("%s is stale; run \"make docs\"", path)
+	}
+}
 
 // The deterministic core reaches no clock, no chance, no file, no socket, and
 // starts no goroutine.

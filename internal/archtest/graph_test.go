@@ -43,19 +43,19 @@ var layers = []map[string]node{
 	},
 	{
 		"respserver": {
-			own:   []string{"command", "pubsub", "resp", "store", "config", "internal/clock", "internal/glob"},
-			third: []string{"github.com/prometheus/client_golang", "golang.org/x/sys"},
+			own:   []string{"command", "pubsub", "resp", "store", "config", "internal/clock"},
+			third: []string{"github.com/prometheus/client_golang"},
 		},
-		"sentinelapi": {own: []string{"command", "store", "pubsub", "resp", "internal/glob"}},
+		"sentinelapi": {own: []string{"command", "store", "pubsub", "resp"}},
 		"adminhttp":   {third: []string{"github.com/prometheus/client_golang"}},
 	},
 	{
 		"node": {
 			own: []string{
-				"adminhttp", "cluster", "command", "config", "internal/clock", "internal/glob", "pubsub", "raftfsm", "resp",
+				"adminhttp", "cluster", "command", "config", "internal/clock", "pubsub", "raftfsm", "resp",
 				"respserver", "sentinelapi", "store", "ttl",
 			},
-			third: []string{"github.com/hashicorp/raft", "github.com/prometheus/client_golang", "golang.org/x/sys"},
+			third: []string{"github.com/hashicorp/raft", "github.com/prometheus/client_golang"},
 		},
 	},
 	{
