@@ -304,7 +304,11 @@ func (n *Node) shutdown() error {
 	}
 	_ = n.streams.Close() // it is nil
 	n.confirm.close()
-	return errors.Join(err, within(shutdownBound, "a connection", n.wg.Wait))
+	err = errors.Join(err, within(shutdownBound, "a connection", n.wg.Wait))
+	if r := n.raftNode(); r != nil { // it may have come up meanwhile
+		err = errors.Join(err, within(shutdownBound, "raft", func() { _ = r.Shutdown().Error() }))
+	}
+	return err
 }
 
 // within waits for f, but not for ever.

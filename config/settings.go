@@ -59,9 +59,10 @@ func (s *Settings) Replicate(fn func(next *Config) error) {
 func (s *Settings) Get(patterns []string) [][2]string {
 	c := s.Config()
 	var found [][2]string
+	work := glob.Work(matchWork)
 	for _, item := range visible() {
 		for _, pattern := range patterns {
-			if !glob.MatchFold(pattern, item.name) {
+			if !glob.MatchFoldWithin(&work, pattern, item.name) {
 				continue
 			}
 			name := item.name
@@ -74,6 +75,10 @@ func (s *Settings) Get(patterns []string) [][2]string {
 	}
 	return found
 }
+
+// matchWork bounds the steps of matching patterns in one Get; what is looked at
+// after that does not match.
+const matchWork = 1 << 22
 
 // item is one line CONFIG GET can show.
 type item struct {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 
-	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/config"
 	"github.com/holdfast/holdfast/pubsub"
 	"github.com/holdfast/holdfast/raftfsm"
@@ -115,16 +113,6 @@ func (n *Node) replicate(next *config.Config) error {
 	return nil
 }
 
-// sizeOf is the size of the log entry that r would make; what is above the
-// cluster's max-entry-bytes counts as too large for any.
-func (n *Node) sizeOf(r *command.Request) int {
-	size := raftfsm.SizeOf(r)
-	if int64(size) > n.settings.Config().MaxEntryBytes {
-		return math.MaxInt
-	}
-	return size
-}
-
 // tuneServers hands the changeable parameters to the servers.
 func (n *Node) tuneServers(c *config.Config) {
 	n.data.Tune(tuning(c, c.RequirePass))
@@ -135,15 +123,17 @@ func (n *Node) tuneServers(c *config.Config) {
 // tuning is what a server with the given password takes from the directives.
 func tuning(c *config.Config, password string) respserver.Tuning {
 	return respserver.Tuning{
-		Password:     password,
-		MaxClients:   c.MaxClients,
-		Timeout:      c.Timeout,
-		KeepAlive:    c.TCPKeepAlive,
-		Protected:    c.ProtectedMode,
-		Requests:     resp.Limits{MaxBulk: int(c.ProtoMaxBulkLen), MaxQuery: int(c.ClientQueryBufferLimit)},
-		NormalOutput: outputLimit(c.ClientOutputBufferLimit.Normal),
-		PubSubOutput: outputLimit(c.ClientOutputBufferLimit.PubSub),
-		DebugCommand: c.EnableDebugCommand,
+		Databases:     c.Databases,
+		MaxEntryBytes: int(c.MaxEntryBytes),
+		Password:      password,
+		MaxClients:    c.MaxClients,
+		Timeout:       c.Timeout,
+		KeepAlive:     c.TCPKeepAlive,
+		Protected:     c.ProtectedMode,
+		Requests:      resp.Limits{MaxBulk: int(c.ProtoMaxBulkLen), MaxQuery: int(c.ClientQueryBufferLimit)},
+		NormalOutput:  outputLimit(c.ClientOutputBufferLimit.Normal),
+		PubSubOutput:  outputLimit(c.ClientOutputBufferLimit.PubSub),
+		DebugCommand:  c.EnableDebugCommand,
 	}
 }
 

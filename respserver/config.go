@@ -26,8 +26,6 @@ type Config struct {
 	LocalReads bool
 	// Tuning is where the changeable parameters start; see Server.Tune.
 	Tuning Tuning
-	// Databases is the number of databases; 0 counts as 1.
-	Databases int
 
 	Submit      Submitter
 	Confirm     Confirmer
@@ -43,10 +41,9 @@ type Config struct {
 	// nil the connection ends without a reply; with Abort a nil cancels one.
 	Shutdown func(mode ShutdownMode) error
 
-	// SizeOf is the size of the log entry a request would make, and
-	// MaxEntryBytes the size from which it is refused. No SizeOf, no refusal.
-	SizeOf        func(r *command.Request) int
-	MaxEntryBytes int
+	// SizeOf is the size of the log entry a request would make; Tuning says which
+	// are too large. No SizeOf, no refusal.
+	SizeOf func(r *command.Request) int
 
 	// CommandBound is how long the log or a confirmation may keep a connection
 	// waiting before it is given up and closed. It is a second line: both have
@@ -77,6 +74,10 @@ type Identity struct {
 type Tuning struct {
 	// Password is requirepass (on the Sentinel port sentinel-requirepass); empty for none.
 	Password string
+	// Databases is the number of databases; 0 counts as 1.
+	Databases int
+	// MaxEntryBytes is the size of log entries above which a request is refused.
+	MaxEntryBytes int
 	// MaxClients is how many connections are served at once; 0 for 10,000.
 	MaxClients int
 	// Timeout is how long a normal connection may stay idle; 0 for ever.
@@ -125,7 +126,6 @@ func (c Config) withDefaults() Config {
 	if c.PendingBudget == 0 {
 		c.PendingBudget = defaultPendingBudget
 	}
-	c.Databases = max(c.Databases, 1)
 	return c
 }
 
@@ -133,6 +133,7 @@ func (t Tuning) withDefaults() Tuning {
 	if t.MaxClients == 0 {
 		t.MaxClients = defaultMaxClients
 	}
+	t.Databases = max(t.Databases, 1)
 	redis := resp.DefaultLimits()
 	t.Requests.MaxBulk = cmp.Or(t.Requests.MaxBulk, redis.MaxBulk)
 	t.Requests.MaxArgs = cmp.Or(t.Requests.MaxArgs, redis.MaxArgs)

@@ -85,7 +85,7 @@ func parseInt(arg []byte) (int64, error) {
 
 func selectCommand(conn command.Conn, args [][]byte) resp.Value {
 	c := conn.(*client)
-	db, err := parseDB(args[1], c.srv.cfg.Databases)
+	db, err := parseDB(args[1], c.srv.tuning().Databases)
 	if err != nil {
 		return resp.Err(err)
 	}

@@ -81,7 +81,7 @@ func (c *client) queue(e *entry, args [][]byte, muted bool) {
 		t.reads = true
 	case command.RouteLocal:
 		t.locals = true
-		t.follow(e, args, c.srv.cfg.Databases)
+		t.follow(e, args, c.srv.tuning().Databases)
 	default:
 		t.log = true
 	}
@@ -99,7 +99,7 @@ func (t *transaction) follow(e *entry, args [][]byte, databases int) {
 }
 
 func (c *client) queueLimit() int {
-	if n := c.srv.cfg.MaxEntryBytes; n > 0 {
+	if n := c.srv.tuning().MaxEntryBytes; n > 0 {
 		return n
 	}
 	return queueMax

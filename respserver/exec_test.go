@@ -170,7 +170,7 @@ func TestWatchWaitsItsTurn(t *testing.T) {
 
 // The queue is bounded, and what is queued is a copy.
 func TestQueueIsBoundedAndCopied(t *testing.T) {
-	r := start(t, func(c *respserver.Config) { c.MaxEntryBytes = 10_000 })
+	r := start(t, func(c *respserver.Config) { c.Tuning.MaxEntryBytes = 10_000 })
 	p := r.dial(t)
 	p.want("MULTI", "OK")
 	p.want("SET a first", "QUEUED")

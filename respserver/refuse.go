@@ -91,7 +91,7 @@ func (c *client) refuseSize(s *step) error {
 	c.seg.probe = s.request()
 	size := cfg.SizeOf(&c.seg.probe)
 	c.seg.probe = command.Request{}
-	if size > cfg.MaxEntryBytes {
+	if size > c.srv.tuning().MaxEntryBytes {
 		return resp.ErrEntryTooBig
 	}
 	return nil

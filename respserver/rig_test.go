@@ -348,9 +348,9 @@ type rig struct {
 
 func baseConfig(n *fakeNode) respserver.Config {
 	return respserver.Config{
-		Identity:  respserver.Identity{Version: "0.1.0", RedisVersion: "7.2.4", RunID: strings.Repeat("a", 40), NodeID: "n1", Port: 6379},
-		Tuning:    respserver.Tuning{Requests: resp.DefaultLimits()},
-		Databases: 16, Submit: n, Confirm: n, Data: n, Roles: n, Replication: n, Info: n, Persist: n, Settings: n,
+		Identity: respserver.Identity{Version: "0.1.0", RedisVersion: "7.2.4", RunID: strings.Repeat("a", 40), NodeID: "n1", Port: 6379},
+		Tuning:   respserver.Tuning{Requests: resp.DefaultLimits(), Databases: 16},
+		Submit:   n, Confirm: n, Data: n, Roles: n, Replication: n, Info: n, Persist: n, Settings: n,
 		Hub: pubsub.NewHub(pubsub.Limits{}),
 		Shutdown: func(m respserver.ShutdownMode) error {
 			n.mu.Lock()

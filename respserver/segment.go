@@ -224,10 +224,14 @@ func (c *client) settleReads() {
 	}
 }
 
-// chunk is the end of the steps that share a view with the one at from.
+// chunk is the end of the steps that share a view with the one at from. A read
+// that is not known to be fast has a view of its own.
 func (g *segment) chunk(from int) int {
 	args := 0
 	for i := from; i < len(g.steps); i++ {
+		if s := &g.steps[i]; s.entry != nil && !s.entry.spec.Has(command.FlagFast) {
+			return max(i, from+1)
+		}
 		args += len(g.steps[i].args)
 		if i > from && (i-from >= viewReads || args > viewArgs) {
 			return i
