@@ -348,14 +348,15 @@ func (r *Reader) makeRoom() {
 	case used == size:
 		size = r.grown()
 	}
+	if r.start == 0 && size == len(r.buf) {
+		return // what has been read stays where it is
+	}
 	old := r.buf[r.start:r.end]
 	if size != len(r.buf) {
 		r.release()
 		r.buf = make([]byte, size)
 	}
-	if size != len(old) {
-		copy(r.buf, old)
-	}
+	copy(r.buf, old)
 	r.next -= r.start
 	r.scanned -= r.start
 	r.start, r.end = 0, used
