@@ -38,9 +38,8 @@ const (
 	// ErrSaveFailed answers SAVE; the reason is for the operator.
 	ErrSaveFailed = Error("ERR the snapshot failed, see the log of the node")
 	// ErrProtected is all that a peer beyond this machine gets in protected mode.
-	ErrProtected = Error("DENIED Holdfast runs in protected mode: it has no password and was not told which addresses to bind, " +
-		"so only connections from the same machine are served. Set requirepass, name the addresses with bind, " +
-		"or set protected-mode to no if the network is trusted.")
+	ErrProtected = Error("DENIED Holdfast runs in protected mode: it has no password, so only connections from the same machine are " +
+		"served. Set requirepass, or set protected-mode to no if the network is trusted.")
 )
 
 // ExecAborted answers an EXEC that was refused itself; why is the refusal.
