@@ -64,26 +64,24 @@ func onOff(arg []byte) (on bool, err error) {
 // noEvict is accepted for clients that ask for it: no client is evicted here.
 func noEvict(conn command.Conn, args [][]byte) resp.Value {
 	c := conn.(*client)
-	on, err := onOff(args[2])
-	if err != nil {
-		return resp.Err(err)
-	}
-	c.card.mu.Lock()
-	defer c.card.mu.Unlock()
-	c.card.mu.noEvict = on
-	return resp.OK
+	return c.switchFlag(&c.card.mu.noEvict, args[2])
 }
 
 // noTouch is shown in CLIENT LIST.
 func noTouch(conn command.Conn, args [][]byte) resp.Value {
 	c := conn.(*client)
-	on, err := onOff(args[2])
+	return c.switchFlag(&c.card.mu.noTouch, args[2])
+}
+
+// switchFlag sets a flag of the client's card to ON or OFF.
+func (c *client) switchFlag(flag *bool, arg []byte) resp.Value {
+	on, err := onOff(arg)
 	if err != nil {
 		return resp.Err(err)
 	}
 	c.card.mu.Lock()
 	defer c.card.mu.Unlock()
-	c.card.mu.noTouch = on
+	*flag = on
 	return resp.OK
 }
 
