@@ -63,7 +63,10 @@ func TestDecide(t *testing.T) {
 // given, with crashes (which lose nothing) and wiped disks.
 type formationModel struct {
 	nodes [3]state
-	voted [3]bool // has ever been formed, and may have promised something, whatever became of its disk since
+	// Two nodes were formed at the same instant. A vote or an entry counts for a
+	// majority only while both the asking and the answering node are formed, so before
+	// that instant no node has promised anything.
+	promised bool
 }
 
 func (m *formationModel) tick(i int, reach func(j int) bool, name func() string) {
@@ -90,36 +93,40 @@ func (m *formationModel) tick(i int, reach func(j int) bool, name func() string)
 		m.nodes[i].stage, m.nodes[i].cluster = stageReady, cluster
 	case stageFormed:
 		m.nodes[i].stage = stageFormed
-		m.voted[i] = true
+		m.promised = m.promised || m.formed() >= 2
 	default:
 	}
 }
 
-// In every order of events, including wiped disks: once two nodes have been formed,
-// and so may have committed something, a node that was wiped is never formed again;
-// and all formed nodes are in one cluster.
+func (m *formationModel) formed() (count int) {
+	for i := range m.nodes {
+		if m.nodes[i].stage == stageFormed {
+			count++
+		}
+	}
+	return count
+}
+
+// In every order of events, including wiped disks: once two nodes were formed
+// together, and so may have committed something, a node that is wiped is never formed
+// again; and all formed nodes are in one cluster.
 func FuzzFormationIsSafe(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 0, 1, 2, 0, 1, 2})
 	f.Add([]byte{0, 1, 2, 0, 9, 1, 2, 0})
+	f.Add([]byte{48, 50, 49, 48, 21, 48, 50, 215, 50, 50}) // a node formed alone is wiped, then another
 	f.Fuzz(func(t *testing.T, events []byte) {
 		var m formationModel
 		names := 0
 		for i := range m.nodes {
 			m.nodes[i] = state{stage: stageEmpty, peers: three}
 		}
-		var wipedAfter [3]bool // wiped when two nodes had been formed
+		var wipedAfter [3]bool // wiped when something may have been promised
 		for _, e := range events {
 			i := int(e) % 3
 			switch op := int(e) / 3 % 8; op {
 			case 7: // the disk is lost
 				m.nodes[i] = state{stage: stageEmpty, peers: three}
-				formed := 0
-				for _, v := range m.voted {
-					if v {
-						formed++
-					}
-				}
-				wipedAfter[i] = wipedAfter[i] || formed >= 2
+				wipedAfter[i] = wipedAfter[i] || m.promised
 			default: // it asks the others, some of which may not answer
 				m.tick(i, func(j int) bool { return op < 4 || op-4 == j }, func() string {
 					names++
