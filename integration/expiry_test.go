@@ -90,7 +90,6 @@ type watchers struct {
 func sight(t *testing.T, c *testkit.Cluster) *watchers {
 	t.Helper()
 	w := &watchers{seen: make([][]sighting, len(c.Nodes))}
-	t.Cleanup(func() { w.end() })
 	for i, n := range c.Nodes {
 		client := testkit.MustDial(t, n.Addr())
 		w.wait.Go(func() {
@@ -105,6 +104,7 @@ func sight(t *testing.T, c *testkit.Cluster) *watchers {
 			}
 		})
 	}
+	t.Cleanup(func() { w.end() }) // before the clients are closed
 	return w
 }
 
