@@ -12,6 +12,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/holdfast/holdfast/internal/durable"
 )
 
 // Names inside the data directory.
@@ -120,32 +122,10 @@ func (d *directory) writeIdentity(id identity) error {
 	if err != nil {
 		return fmt.Errorf("encode identity: %w", err)
 	}
-	if err := writeDurably(filepath.Join(d.path, identityFile), append(text, '\n')); err != nil {
+	if err := durable.WriteFile(filepath.Join(d.path, identityFile), append(text, '\n')); err != nil {
 		return fmt.Errorf("store identity: %w", err)
 	}
 	return nil
-}
-
-// writeDurably replaces a file: temporary name, fsync, rename, fsync of the
-// directory.
-func writeDurably(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone already after the rename
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // newClusterID draws the name of a new cluster.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/holdfast/holdfast/internal/durable"
 )
 
 // runIDFile holds the run id of the node: 40 hex digits, as clients know them
@@ -35,32 +37,8 @@ func runID(dir string) (string, error) {
 		return "", fmt.Errorf("make run id: %w", err)
 	}
 	id := hex.EncodeToString(raw)
-	if err := writeDurably(path, []byte(id+"\n")); err != nil {
+	if err := durable.WriteFile(path, []byte(id+"\n")); err != nil {
 		return "", fmt.Errorf("store run id: %w", err)
 	}
 	return id, nil
-}
-
-// writeDurably puts data at path so that after a crash either all of it or
-// nothing is there: temporary name, fsync, rename, fsync of the directory.
-func writeDurably(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, filepath.Base(path)+".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone already after the rename
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir) //nolint:gosec // our own directory
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -12,6 +12,7 @@ var layers = []map[string]node{
 	{ // leaves
 		"internal/clock":    {third: []string{"golang.org/x/sys"}},
 		"internal/glob":     {},
+		"internal/durable":  {},
 		"internal/archtest": {},
 	},
 	{
@@ -34,7 +35,7 @@ var layers = []map[string]node{
 			third: []string{"github.com/hashicorp/raft"},
 		},
 		"cluster": {
-			own: []string{"internal/clock"},
+			own: []string{"internal/clock", "internal/durable"},
 			third: []string{
 				"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb/v2", "github.com/hashicorp/raft-wal",
 				"github.com/hashicorp/go-hclog", "go.etcd.io/bbolt", "golang.org/x/sys",
@@ -52,8 +53,8 @@ var layers = []map[string]node{
 	{
 		"node": {
 			own: []string{
-				"adminhttp", "cluster", "command", "config", "internal/clock", "pubsub", "raftfsm", "resp",
-				"respserver", "sentinelapi", "store", "ttl",
+				"adminhttp", "cluster", "command", "config", "internal/clock", "internal/durable", "pubsub", "raftfsm",
+				"resp", "respserver", "sentinelapi", "store", "ttl",
 			},
 			third: []string{"github.com/hashicorp/raft", "github.com/prometheus/client_golang"},
 		},
