@@ -66,14 +66,19 @@ func (s *snapshot) Release() { s.frozen.Release() }
 
 // Restore puts the state that r holds in the place of the present one. It is
 // read, rebuilt aside and verified first: after an error nothing has changed. A
-// state older than the present one is refused.
+// state older than the present one is refused. One that a newer release wrote
+// stops the node, as an entry of such a release does.
 func (f *FSM) Restore(r io.ReadCloser) error {
 	if f.halted != nil {
 		return errors.Join(f.halted, r.Close())
 	}
 	h, built, err := f.rebuild(r)
 	if err = errors.Join(err, r.Close()); err != nil {
-		return fmt.Errorf("restoring a snapshot: %w", err)
+		err = fmt.Errorf("restoring a snapshot: %w", err)
+		if errors.Is(err, ErrNewerStream) {
+			return f.halt(err) // raft would take the snapshot before it, and go on
+		}
+		return err
 	}
 	if f.cfg.Restoring != nil {
 		f.cfg.Restoring()

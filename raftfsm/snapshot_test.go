@@ -107,7 +107,11 @@ func TestDamagedStreamIsRefused(t *testing.T) {
 		for bit := range 8 {
 			flipped := bytes.Clone(stream)
 			flipped[i] ^= 1 << bit
-			mustRefuse(t, r, flipped, fmt.Sprintf("bit %d of byte %d", bit, i))
+			into := r
+			if i == len("HOLDFAST") { // the format: it may stop the node as a newer one
+				into = newFSM(t)
+			}
+			mustRefuse(t, into, flipped, fmt.Sprintf("bit %d of byte %d", bit, i))
 		}
 	}
 	if err := r.restore(stream); err != nil {
@@ -122,6 +126,36 @@ func TestNewerStreamIsRefused(t *testing.T) {
 	format[8]++
 	mustRefuse(t, newFSM(t), format, "format", raftfsm.ErrNewerStream)
 	mustRefuse(t, newFSM(t), raftfsm.StreamOfLevel(raftfsm.Level+1), "level", raftfsm.ErrNewerStream)
+}
+
+// Property: P7. A newer release's snapshot stops the node: raft would go on with the
+// snapshot before it, or be sent this one again and again. A damaged one does not,
+// for the one before it is right.
+func TestNewerStreamStopsTheNode(t *testing.T) {
+	old := filled(t)
+	before := old.snapshot()
+	old.submit(set("k", "newer"))
+	stream := old.snapshot()
+
+	damaged := newFSM(t)
+	mustRefuse(t, damaged, stream[:len(stream)-1], "damaged", raftfsm.ErrBadStream)
+	if damaged.fatal != nil {
+		t.Fatalf("a damaged snapshot stopped the node: %v", damaged.fatal)
+	}
+	if err := damaged.restore(before); err != nil {
+		t.Fatal(err)
+	}
+
+	r := newFSM(t)
+	stream[8]++ // the format
+	mustRefuse(t, r, stream, "newer", raftfsm.ErrNewerStream)
+	if !errors.Is(r.fatal, raftfsm.ErrNewerStream) {
+		t.Fatalf("the node was stopped with %v", r.fatal)
+	}
+	mustRefuse(t, r, before, "the one before", raftfsm.ErrNewerStream)
+	if r.apply(1, raftfsm.Entry(1000, 1, set("k", "v"))) == nil {
+		t.Fatal("an entry was applied")
+	}
 }
 
 // Property: a state older than the present one, or of another cluster, is refused.
