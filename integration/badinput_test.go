@@ -351,8 +351,8 @@ func staysOut(t *testing.T, intruder *testkit.Node) {
 	}
 }
 
-// P1, P7: a data directory that is in use, that belongs to another cluster or node,
-// or that a newer version wrote, is refused at start with a message, untouched.
+// P1, P7: a data directory that is in use, or that belongs to another cluster or
+// node, is refused at start with a message, untouched.
 func TestWrongDataDirectoryIsRefused(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{})
 	p := startProbe(t, c)

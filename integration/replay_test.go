@@ -66,14 +66,21 @@ func (r *logReplay) after(index uint64) (at, next point) {
 	return at, r.points[min(i, len(r.points)-1)]
 }
 
-// replayLog applies the log in a stopped node's data directory from its first
-// entry up to an index. The log must be whole: no snapshot has cut it.
-func replayLog(t *testing.T, dataDir string, upTo uint64) *logReplay {
+// openLog opens the log in the data directory of a stopped node.
+func openLog(t *testing.T, dataDir string) *wal.WAL {
 	t.Helper()
 	log, err := wal.Open(filepath.Join(dataDir, "raft", "wal"), wal.WithLogger(hclog.NewNullLogger()))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return log
+}
+
+// replayLog applies the log in a stopped node's data directory from its first
+// entry up to an index. The log must be whole: no snapshot has cut it.
+func replayLog(t *testing.T, dataDir string, upTo uint64) *logReplay {
+	t.Helper()
+	log := openLog(t, dataDir)
 	defer log.Close()
 	first, err := log.FirstIndex()
 	if err != nil || first != 1 {
