@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -262,16 +264,68 @@ func (n *Node) bootstrap() error {
 	return n.advance(stageFormed, id.ClusterID)
 }
 
-// checkState refuses a directory whose parts do not belong together.
-func (n *Node) checkState() error {
-	exists, err := raft.HasExistingState(n.logs, n.stable, n.snaps)
+// checkFiles refuses a node that is part of a cluster if its vote or its log is gone,
+// before new ones are made in their places: it would vote again, and for candidates
+// who lack what it has acknowledged.
+func (n *Node) checkFiles() error {
+	if n.identity.Load().Stage != stageFormed {
+		return nil
+	}
+	entries, err := os.ReadDir(n.dir.raft())
 	if err != nil {
 		return fmt.Errorf("look for raft's state: %w", err)
 	}
+	var vote, log bool
+	for _, e := range entries {
+		switch e.Name() {
+		case stableFile:
+			vote = true
+		case snapshotDir:
+		default: // whatever the store of the log is, and not a place where it was
+			log = log || !e.IsDir() || !isEmpty(filepath.Join(n.dir.raft(), e.Name()))
+		}
+	}
+	switch {
+	case !vote:
+		return n.lost("term and vote")
+	case !log:
+		return n.lost("log")
+	}
+	return nil
+}
+
+// isEmpty tells whether a directory has nothing in it.
+func isEmpty(path string) bool {
+	entries, err := os.ReadDir(path)
+	return err == nil && len(entries) == 0
+}
+
+func (n *Node) lost(what string) error {
+	return fmt.Errorf("%s says that this node is part of a cluster, but its %s in %s is gone; restore it, or empty the whole directory",
+		identityFile, what, n.dir.raft())
+}
+
+// checkState refuses a directory whose parts do not belong together.
+func (n *Node) checkState() error {
+	term, err := n.stable.GetUint64([]byte(keyTerm))
+	if err != nil {
+		return fmt.Errorf("look for raft's state: %w", err)
+	}
+	last, err := n.logs.LastIndex()
+	if err != nil {
+		return fmt.Errorf("look for raft's state: %w", err)
+	}
+	snapshots, err := n.snaps.List()
+	if err != nil {
+		return fmt.Errorf("look for raft's state: %w", err)
+	}
+	logged := last > 0 || len(snapshots) > 0
 	switch s := n.identity.Load().Stage; {
-	case s == stageFormed && !exists:
-		return fmt.Errorf("%s says that this node is part of a cluster, but raft's files in %s are gone; restore them, or empty the whole directory", identityFile, n.dir.raft())
-	case s == stageEmpty && exists:
+	case s == stageFormed && term == 0:
+		return n.lost("term and vote")
+	case s == stageFormed && !logged:
+		return n.lost("log")
+	case s == stageEmpty && (term > 0 || logged):
 		return fmt.Errorf("%s is gone, but raft's files in %s are there; restore it", identityFile, n.dir.raft())
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io/fs"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast/holdfast/internal/durable"
 )
 
 // Node is one member of a cluster. Open makes it, Run lets it live, Close gives its
@@ -160,6 +163,13 @@ func (n *Node) openListener() (err error) {
 	return err
 }
 
+// Names in raft's directory that do not depend on the store of the log. The second
+// one is raft's own.
+const (
+	stableFile  = "stable.db"
+	snapshotDir = "snapshots"
+)
+
 // openStorage takes the directory and opens the stores.
 func (n *Node) openStorage() error {
 	var err error
@@ -171,7 +181,10 @@ func (n *Node) openStorage() error {
 		return err
 	}
 	n.identity.Store(&id)
-	if n.stable, err = openStable(filepath.Join(n.dir.raft(), "stable.db"), n.fail); err != nil {
+	if err := n.checkFiles(); err != nil {
+		return err
+	}
+	if n.stable, err = openStable(filepath.Join(n.dir.raft(), stableFile), n.fail); err != nil {
 		return fmt.Errorf("term and vote: %w", err)
 	}
 	back, err := openBackend(n.cfg.Log.Store, n.dir.raft(), n.hclog)
@@ -194,7 +207,25 @@ func (n *Node) openStorage() error {
 	if n.snaps, err = raft.NewFileSnapshotStoreWithLogger(n.dir.raft(), 2, n.hclog); err != nil {
 		return fmt.Errorf("snapshots: %w", err)
 	}
+	if err := n.keepNames(); err != nil {
+		return err
+	}
 	return n.checkState()
+}
+
+// keepNames has the names of all that was made so far on disk. The stores sync what
+// they write, but not all of them the directories they were made in: after a crash of
+// the machine a vote could be gone together with its file.
+func (n *Node) keepNames() error {
+	err := errors.Join(durable.SyncDir(n.dir.raft()), durable.SyncDir(n.dir.path))
+	around := durable.SyncDir(filepath.Dir(n.dir.path))
+	if around != nil && !errors.Is(around, fs.ErrPermission) { // that directory may not be ours
+		err = errors.Join(err, around)
+	}
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return nil
 }
 
 // closeStorage closes what is open and gives the directory back.

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,7 +61,7 @@ func TestOpenRefuses(t *testing.T) {
 	refuse("identity gone", "node.json is gone", func(*cluster.Config) {})
 	move("node.json.away", "node.json")
 	move("raft", "raft.away")
-	refuse("raft gone", "are gone", func(*cluster.Config) {})
+	refuse("raft gone", "term and vote in ", func(*cluster.Config) {})
 	if err := os.RemoveAll(filepath.Join(dir, "raft")); err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +73,62 @@ func TestOpenRefuses(t *testing.T) {
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// P1: a node that has lost its vote, or its log, takes no part: it would grant votes
+// that it has given away already, or to candidates who lack what it acknowledged.
+func TestOpenRefusesHalfALostDisk(t *testing.T) {
+	for name, tc := range map[string]struct {
+		snapshot bool
+		path     string
+		change   func(path, fresh string) error // fresh is the same of a node that was never formed
+		want     string
+	}{
+		"no vote":                     {false, "raft/stable.db", remove, "its term and vote in"},
+		"another vote":                {false, "raft/stable.db", replace, "its term and vote in"},
+		"no log":                      {false, "raft/wal", remove, "its log in"},
+		"another log":                 {false, "raft/wal", replace, "its log in"},
+		"no vote, with a snapshot":    {true, "raft/stable.db", remove, "its term and vote in"},
+		"no log, with a snapshot":     {true, "raft/wal", remove, "its log in"},
+		"nothing mounted for the log": {true, "raft/wal", vacate, "its log in"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := single(t, nil)
+			eventually(t, "leadership", func() bool { return confirm(m, time.Second) == nil })
+			if tc.snapshot {
+				if err := m.node.Snapshot(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m.stop()
+			<-m.ended
+			fresh := m.cfg
+			fresh.Dir = t.TempDir()
+			n, err := cluster.Open(fresh)
+			if err = errors.Join(err, m.node.Close()); err != nil {
+				t.Fatal(err)
+			}
+			err = errors.Join(n.Close(), tc.change(filepath.Join(m.cfg.Dir, tc.path), filepath.Join(fresh.Dir, tc.path)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err = cluster.Open(m.cfg)
+			if err == nil {
+				_ = n.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func remove(path, _ string) error { return os.RemoveAll(path) }
+
+func vacate(path, _ string) error { return errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o700)) }
+
+func replace(path, fresh string) error {
+	return errors.Join(os.RemoveAll(path), os.Rename(fresh, path))
 }
 
 // edit changes the identity of a closed node.
