@@ -3,12 +3,11 @@ package config_test
 import (
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/holdfast/holdfast/config"
+	"github.com/holdfast/holdfast/internal/testkit"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the generated document instead of comparing with it")
@@ -101,21 +100,7 @@ func yesNo(b bool) string {
 
 // docs/configuration.md says what the table says.
 func TestConfigurationDocument(t *testing.T) {
-	path := filepath.Join("..", "docs", "configuration.md")
-	want := document()
-	if *rewrite {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != want {
-		t.Errorf("%s is stale; run \"make docs\"", path)
-	}
+	testkit.CheckDocument(t, "configuration.md", document(), *rewrite)
 }
 
 // Every directive says what it is for, and names, aliases and variables are unique.

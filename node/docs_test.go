@@ -5,8 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,29 +13,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/holdfast/holdfast/command"
+	"github.com/holdfast/holdfast/internal/testkit"
 	"github.com/holdfast/holdfast/respserver"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the generated documents anew")
-
-// checkDocument compares a generated document with the file, or writes it.
-func checkDocument(t *testing.T, name, want string) {
-	t.Helper()
-	path := filepath.Join("..", "docs", name)
-	if *rewrite {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != want {
-		t.Errorf("docs/%s is stale: run make docs", name)
-	}
-}
 
 // The list of commands is what the tables say.
 func TestCommandsDocumentIsGenerated(t *testing.T) {
@@ -48,7 +28,7 @@ func TestCommandsDocumentIsGenerated(t *testing.T) {
 		"*local* commands concern the connection or the node alone.\n")
 	writeTable(&b, "Data port", tables(t)["data"])
 	writeTable(&b, "Sentinel port", tables(t)["sentinel"])
-	checkDocument(t, "commands.md", b.String())
+	testkit.CheckDocument(t, "commands.md", b.String(), *rewrite)
 }
 
 func writeTable(b *bytes.Buffer, title string, table *command.Table) {
@@ -138,5 +118,5 @@ func TestMetricsDocumentIsGenerated(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, kindOf(name), all[name][0], cell(all[name][1]))
 	}
-	checkDocument(t, "metrics.md", b.String())
+	testkit.CheckDocument(t, "metrics.md", b.String(), *rewrite)
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -244,5 +245,29 @@ func TestRedisOracle(t *testing.T) {
 	}
 	if _, err := os.Stat(testkit.Root() + "/go.mod"); err != nil {
 		t.Errorf("Root: %v", err)
+	}
+}
+
+// report keeps whether a test failed that it stands for.
+type report struct {
+	testing.TB
+	failed bool
+}
+
+func (r *report) Helper()               {}
+func (r *report) Errorf(string, ...any) { r.failed = true }
+
+// A document that differs by a byte is stale, one that does not is not.
+func TestStaleDocumentsAreFound(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(testkit.Root(), "docs", "metrics.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, stale := range map[string]bool{string(text): false, string(text) + "\n": true, "": true} {
+		r := &report{TB: t}
+		testkit.CheckDocument(r, "metrics.md", want, false)
+		if r.failed != stale {
+			t.Errorf("a text of %d bytes: stale is %v, want %v", len(want), r.failed, stale)
+		}
 	}
 }
