@@ -108,6 +108,7 @@ type link struct {
 		sync.Mutex
 		pings [16]ping // by nonce
 		nonce uint64
+		since int // pings since the last answer on the present connection
 	}
 }
 
@@ -149,6 +150,7 @@ func (l *link) ping(now time.Duration) {
 	last, _ := l.peer.last()
 	l.mu.Lock()
 	l.mu.nonce++
+	l.mu.since++
 	nonce := l.mu.nonce
 	l.mu.pings[nonce%uint64(len(l.mu.pings))] = ping{nonce, now}
 	l.mu.Unlock()
@@ -156,10 +158,11 @@ func (l *link) ping(now time.Duration) {
 	l.send(binary.BigEndian.AppendUint64(frame, last.hash))
 }
 
-// asked is when the ping with the given nonce was sent.
+// asked is when the ping with the given nonce, which was answered, was sent.
 func (l *link) asked(nonce uint64) (time.Duration, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.mu.since = 0
 	p := &l.mu.pings[nonce%uint64(len(l.mu.pings))]
 	if p.nonce != nonce || p.asked == 0 {
 		return 0, false
@@ -191,6 +194,9 @@ func (l *link) run(ctx context.Context) {
 // serve reads answers until the connection ends.
 func (l *link) serve(ctx context.Context, c *session) {
 	stop := context.AfterFunc(ctx, func() { closeConn(c) })
+	l.mu.Lock()
+	l.mu.since = 0
+	l.mu.Unlock()
 	l.conn.Store(c)
 	l.ping(l.node.cfg.Clock.Boot())
 	l.node.confirm.connected(l)
@@ -251,22 +257,13 @@ func (l *link) told(c *session, nonce uint64, r *report) {
 	l.node.look()
 }
 
-// stale closes a connection on which nothing has been answered for long, so that
-// a half-open one does not stay.
-func (l *link) stale(now, limit time.Duration) {
-	_, asked := l.peer.last()
+// stale closes a connection on which so many pings went unanswered, so that a
+// half-open one does not stay.
+func (l *link) stale(limit int) {
 	l.mu.Lock()
-	oldest := now
-	for _, p := range l.mu.pings {
-		if p.asked != 0 && p.asked > asked {
-			oldest = min(oldest, p.asked)
-		}
-	}
-	if now-oldest > limit {
-		clear(l.mu.pings[:])
-	}
+	deaf := l.mu.since > limit
 	l.mu.Unlock()
-	if conn := l.conn.Load(); conn != nil && now-oldest > limit {
+	if conn := l.conn.Load(); conn != nil && deaf {
 		closeConn(conn)
 	}
 }

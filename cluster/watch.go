@@ -12,8 +12,7 @@ import (
 // few times per election timeout in any case. It pings, and confirms this node while
 // nobody else asks for it.
 func (n *Node) watchLoop(ctx context.Context) {
-	every := n.cfg.ElectionTimeout / 4
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(n.pingEvery())
 	defer tick.Stop()
 	for {
 		select {
@@ -38,6 +37,9 @@ func (n *Node) watchLoop(ctx context.Context) {
 	}
 }
 
+// pingEvery is the time between two pings.
+func (n *Node) pingEvery() time.Duration { return n.cfg.ElectionTimeout / 4 }
+
 // beat is what is done once per quarter of an election timeout.
 func (n *Node) beat() {
 	r := n.raftNode()
@@ -47,7 +49,7 @@ func (n *Node) beat() {
 	now := n.cfg.Clock.Boot()
 	for _, p := range n.others {
 		p.link.ping(now)
-		p.link.stale(now, max(4*n.window(), 2*time.Second))
+		p.link.stale(int(max(4*n.window(), 2*time.Second) / n.pingEvery()))
 	}
 	n.compact.consider(n, r)
 	n.keepAddresses(r)
