@@ -117,8 +117,8 @@ func (n *Node) observe(now time.Duration) *View {
 		v.State = r.State().String()
 		v.RaftLeader = r.State() == raft.Leader && n.highest.Load() <= v.Term
 	}
-	v.Peers = n.peerViews(v, now)
 	n.sawOwnTerm(v, now)
+	v.Peers = n.peerViews(v, now)
 	v.TermAge = now - n.termSince
 	if term, ok := n.leading(); ok && term == v.Term {
 		v.IsLeader = v.Quorum
@@ -128,7 +128,9 @@ func (n *Node) observe(now time.Duration) *View {
 	return v
 }
 
-// sawOwnTerm takes note of a new term of this node. Called by publish only.
+// sawOwnTerm takes note of a new term of this node. If it leads, acknowledgements
+// start anew: those of its earlier terms are about entries that may have been cut off
+// since. Called by publish only.
 func (n *Node) sawOwnTerm(v *View, now time.Duration) {
 	if v.Term == n.lastTerm && v.RaftLeader == n.wasLeader {
 		return
@@ -138,6 +140,9 @@ func (n *Node) sawOwnTerm(v *View, now time.Duration) {
 	}
 	if v.RaftLeader {
 		n.elections.Add(1)
+		for _, p := range n.others {
+			p.forgetAcks()
+		}
 	}
 	n.lastTerm, n.wasLeader = v.Term, v.RaftLeader
 }

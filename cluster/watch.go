@@ -26,13 +26,7 @@ func (n *Node) watchLoop(ctx context.Context) {
 		if r := n.raftNode(); r != nil {
 			n.refreshQuorum(r)
 		}
-		was := n.wasLeader
 		n.publish()
-		if n.wasLeader && !was {
-			for _, p := range n.others {
-				p.forgetAcks()
-			}
-		}
 		n.confirm.refresh(n.cfg.Clock.Boot(), n.cfg.ElectionTimeout/2)
 	}
 }
