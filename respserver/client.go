@@ -43,14 +43,15 @@ type session struct {
 	user       string
 	authorized bool
 	muted      muteMode
-	ending     bool    // no further command is carried out; the connection closes after the flush
-	lost       bool    // a command ended INDOUBT: nothing later is submitted
-	tracking   bool    // CLIENT TRACKING ON; on the Sentinel port only
-	wrote      bool    // it has written something, for WAIT
-	role       Role    // as of the beginning of the pipeline
-	ran        int64   // commands carried out in this pipeline
-	failed     error   // of the connection: nothing is written any more
-	tuned      *Tuning // what the reader's limits come from
+	ending     bool         // no further command is carried out; the connection closes after the flush
+	lost       bool         // a command ended INDOUBT: nothing later is submitted
+	tracking   bool         // CLIENT TRACKING ON; on the Sentinel port only
+	wrote      bool         // it has written something, for WAIT
+	role       Role         // as of the beginning of the pipeline
+	ran        int64        // commands carried out in this pipeline
+	failed     error        // of the connection: nothing is written any more
+	late       []resp.Value // what follows the reply of the EXEC that runs now
+	tuned      *Tuning      // what the reader's limits come from
 }
 
 // muteMode is what CLIENT REPLY asked for.

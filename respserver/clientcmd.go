@@ -91,6 +91,9 @@ func clientReply(conn command.Conn, args [][]byte) resp.Value {
 	switch {
 	case word(args[2], "ON"):
 		c.sess.muted = muteOff
+		if c.inExec() {
+			return resp.OK
+		}
 		c.write(resp.OK, false)
 	case word(args[2], "OFF"):
 		c.sess.muted = muteOn

@@ -55,12 +55,18 @@ func quit(conn command.Conn, _ [][]byte) resp.Value {
 	return resp.OK
 }
 
+// resetConn is answered even if replies were off: it switches them on again.
 func resetConn(conn command.Conn, _ [][]byte) resp.Value {
 	c := conn.(*client)
 	c.settle()
+	reply, silent := resp.Simple("RESET"), c.sess.muted == muteOn
 	c.unsubscribeAll()
 	c.reset()
-	return resp.Simple("RESET")
+	if silent {
+		c.write(reply, false)
+		return resp.None
+	}
+	return reply
 }
 
 func parseDB(arg []byte, databases int) (int, error) {

@@ -13,7 +13,9 @@ func (c *client) handle(args [][]byte) {
 	muted := c.mute()
 	spec, err := c.srv.table.Lookup(args)
 	if err != nil {
-		c.rejectCall(args, err, muted)
+		if !c.refuseHTTP(args[0]) {
+			c.rejectCall(args, err, muted)
+		}
 		return
 	}
 	e := c.srv.table.entries[spec]
@@ -199,6 +201,9 @@ func (c *client) runLocal(e *entry, args [][]byte, muted bool) {
 	}
 	if v := c.local(e, args, muted); v.Kind() != resp.KindNone {
 		c.answer(v, muted)
+	}
+	if len(c.sess.late) > 0 {
+		c.writeLate()
 	}
 }
 

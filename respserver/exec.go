@@ -1,6 +1,8 @@
 package respserver
 
 import (
+	"slices"
+
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/resp"
 	"github.com/holdfast/holdfast/store"
@@ -265,13 +267,32 @@ func (c *client) spliceLocals(t *transaction, replies []resp.Value) []resp.Value
 	return all
 }
 
+// inExec tells whether the command that runs now is one of a transaction.
+func (c *client) inExec() bool { return c.seg.settling }
+
+// localInExec runs a Local command of a transaction. Of several replies, which
+// SUBSCRIBE gives, the first one takes the command's place.
 func (c *client) localInExec(q queued) resp.Value {
 	if check := q.entry.spec.Do.Check; check != nil {
 		if err := check(q.args); err != nil {
 			return resp.Err(err)
 		}
 	}
-	return c.local(q.entry, q.args, false)
+	first := len(c.sess.late)
+	reply := c.local(q.entry, q.args, false)
+	if reply.Kind() == resp.KindNone && len(c.sess.late) > first {
+		reply = c.sess.late[first]
+		c.sess.late = slices.Delete(c.sess.late, first, first+1)
+	}
+	return reply
+}
+
+// writeLate sends what has to follow the reply of an EXEC.
+func (c *client) writeLate() {
+	for _, v := range c.sess.late {
+		c.write(v, false)
+	}
+	c.sess.late = nil
 }
 
 // watch remembers the versions of keys, by a confirmed read.

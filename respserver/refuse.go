@@ -1,6 +1,8 @@
 package respserver
 
 import (
+	"time"
+
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/resp"
 )
@@ -80,6 +82,25 @@ func refuseReplica(c *client, e *entry) error {
 		return nil
 	}
 	return resp.ErrReadOnly
+}
+
+// httpAlarm is how often, in ticks, the log tells of HTTP on the port.
+const httpAlarm = int64(time.Minute / tickPeriod)
+
+// refuseHTTP ends the connection if its next command is what an HTTP request
+// would look like, and tells whether it did. As in Redis nothing that follows is
+// carried out: a web page, or a server made to fetch some address, must not be
+// able to send commands in the body of a request.
+func (c *client) refuseHTTP(name []byte) bool {
+	if !word(name, "POST") && !word(name, "HOST:") {
+		return false
+	}
+	tick, last := c.srv.gate.tick.Load(), c.srv.httpSeen.Load()
+	if (last == 0 || tick-last >= httpAlarm) && c.srv.httpSeen.CompareAndSwap(last, tick) {
+		c.srv.cfg.Log.Warn("closing a client that speaks HTTP; somebody may be using it to send commands", "address", address(c.conn.RemoteAddr()))
+	}
+	c.CloseUnanswered()
+	return true
 }
 
 // refuseSize: the entry in the log would be too large.

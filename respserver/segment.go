@@ -342,6 +342,9 @@ func (c *client) encode() {
 		if !s.muted {
 			c.put(s.reply, s.entry != nil)
 		}
+		if s.tx != nil {
+			c.writeLate()
+		}
 	}
 }
 

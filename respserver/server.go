@@ -41,6 +41,8 @@ type Server struct {
 	conns  sync.WaitGroup // connections, and what sends messages to them
 	jobs   sync.WaitGroup // housekeeping, snapshots
 	saving atomic.Bool    // SAVE or BGSAVE is at work
+
+	httpSeen atomic.Int64 // the tick at which the log told of a client that speaks HTTP
 }
 
 // New returns a server that serves nobody yet.

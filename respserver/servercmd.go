@@ -313,7 +313,7 @@ func (c *client) awaitReplicas(want int64, timeout time.Duration) (n int64, refu
 		index = c.srv.cfg.Replication.Index()
 	}
 	n = c.srv.acknowledged(index)
-	if n >= want || c.seg.settling {
+	if n >= want || c.inExec() {
 		return n, nil
 	}
 	var expired <-chan time.Time

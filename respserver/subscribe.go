@@ -126,8 +126,15 @@ func (k *topicKind) unsubscribe(conn command.Conn, args [][]byte) resp.Value {
 	return resp.None
 }
 
+// confirmTopic tells the client what it is subscribed to, even while replies are
+// off, as in Redis.
 func (c *client) confirmTopic(what string, name resp.Value, n int) {
-	c.write(resp.Push(resp.BulkString(what), name, resp.Int(int64(n))), c.now.muted && c.sess.proto < 3)
+	v := resp.Push(resp.BulkString(what), name, resp.Int(int64(n)))
+	if c.inExec() {
+		c.sess.late = append(c.sess.late, v)
+		return
+	}
+	c.write(v, false)
 }
 
 // subscriptions is the number of channels and patterns subscribed to.
