@@ -133,6 +133,33 @@ func TestGarbageAtTheRaftPortIsHarmless(t *testing.T) {
 	}
 }
 
+// P7: whoever has no secret cannot keep the nodes from each other by holding every
+// place for a handshake.
+func TestStrangersDoNotKeepNodesOut(t *testing.T) {
+	c := newTrio(t, nil)
+	for _, id := range c.ids {
+		if err := c.start(id).node.Handle("echo", func(net.Conn, string) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.leader()
+	target := c.members["n2"].node
+	for range 200 {
+		conn, err := net.Dial("tcp", target.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	for range 10 {
+		conn, err := c.members["n1"].node.Dial(t.Context(), "n2", "echo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+}
+
 // A node whose directory belongs to another cluster stops with an error, and the
 // cluster it was let loose on goes on.
 func TestNodeOfAnotherClusterStops(t *testing.T) {

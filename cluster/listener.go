@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ const (
 )
 
 const (
-	maxShaking  = 64 // inbound handshakes at one time
+	maxShaking  = 64 // inbound handshakes at one time; with more the oldest gives way
 	dialTimeout = 500 * time.Millisecond
 	keepAlive   = 5 * time.Second
 	userTimeout = 2000 // ms until unacknowledged bytes end a connection
@@ -38,12 +39,12 @@ type session struct {
 // listener is the listening socket and the connections it gave.
 type listener struct {
 	net.Listener
-	shaking chan struct{} // one place for each handshake under way
 
 	mu struct {
 		sync.Mutex
-		conns  map[net.Conn]struct{}
-		closed bool
+		conns   map[net.Conn]struct{}
+		shaking []net.Conn // of conns: whose handshake is under way, the oldest first
+		closed  bool
 	}
 }
 
@@ -54,7 +55,7 @@ func listen(addr string) (*listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("raft port: %w", err)
 	}
-	ln := &listener{Listener: l, shaking: make(chan struct{}, maxShaking)}
+	ln := &listener{Listener: l}
 	ln.mu.conns = map[net.Conn]struct{}{}
 	return ln, nil
 }
@@ -76,6 +77,28 @@ func (l *listener) drop(c net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.mu.conns, c)
+}
+
+// shake takes note of a handshake that begins. If there are too many, the oldest one
+// has to give way: those of nodes are over in a moment, those of strangers are not.
+func (l *listener) shake(c net.Conn) (crowded bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if crowded = len(l.mu.shaking) == maxShaking; crowded {
+		closeConn(l.mu.shaking[0])
+		l.mu.shaking = slices.Delete(l.mu.shaking, 0, 1)
+	}
+	l.mu.shaking = append(l.mu.shaking, c)
+	return crowded
+}
+
+// shaken takes note of a handshake that has ended.
+func (l *listener) shaken(c net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.mu.shaking, c); i >= 0 {
+		l.mu.shaking = slices.Delete(l.mu.shaking, i, i+1)
+	}
 }
 
 // shutdown closes the socket and every connection.
@@ -115,26 +138,22 @@ func (n *Node) acceptLoop(ctx context.Context) {
 			}
 			continue
 		}
-		select {
-		case n.listener.shaking <- struct{}{}:
-			n.wg.Go(func() { n.receive(conn) })
-		default:
-			n.grumble("shaking", slog.LevelWarn, "too many handshakes at once; a connection was refused", "from", conn.RemoteAddr())
-			closeConn(conn)
+		if !n.listener.keep(conn) {
+			return
 		}
+		if n.listener.shake(conn) {
+			n.grumble("shaking", slog.LevelWarn, "too many handshakes at once; the oldest one was ended", "newest_from", conn.RemoteAddr())
+		}
+		n.wg.Go(func() { n.receive(conn) })
 	}
 }
 
 // receive shakes hands and hands the connection to whoever serves its kind.
 func (n *Node) receive(raw net.Conn) {
-	if !n.listener.keep(raw) {
-		<-n.listener.shaking
-		return
-	}
 	conn := &acceptedConn{raw, n.listener}
 	tune(raw)
 	said, err := shakeIn(conn, n.key, n.hello(), n.judge)
-	<-n.listener.shaking
+	n.listener.shaken(raw)
 	if err != nil {
 		n.refused(conn, &said, err)
 		closeConn(conn)
