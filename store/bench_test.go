@@ -42,8 +42,8 @@ func sessions(tb testing.TB, n int) *store.Store {
 	return s
 }
 
-// each runs op on random keys of a filled store, one Update per call.
-func each(b *testing.B, op func(tx *store.Tx, key []byte)) {
+// onKeys runs op on random keys of a filled store.
+func onKeys(b *testing.B, op func(s *store.Store, key []byte)) {
 	b.Helper()
 	n := benchKeys(b)
 	s := sessions(b, n)
@@ -52,15 +52,23 @@ func each(b *testing.B, op func(tx *store.Tx, key []byte)) {
 	b.ReportAllocs()
 	for b.Loop() {
 		key = benchKey(key, rnd.IntN(n))
+		op(s, key)
+	}
+}
+
+// each runs op on random keys of a filled store, one Update per call.
+func each(b *testing.B, op func(tx *store.Tx, key []byte)) {
+	b.Helper()
+	onKeys(b, func(s *store.Store, key []byte) {
 		s.Update(1, 0, func(tx *store.Tx) {
 			tx.Begin(0)
 			op(tx, key)
 		})
-	}
+	})
 }
 
-// BenchmarkSet overwrites a value, as each request of a session does: one
-// allocation is the new value, one the closure's.
+// BenchmarkSet overwrites a value, as each request of a session does: the one
+// allocation is the new value.
 func BenchmarkSet(b *testing.B) {
 	each(b, func(tx *store.Tx, key []byte) {
 		tx.Set(key, store.StringValue(make([]byte, benchValue)), benchLife*2)
@@ -79,19 +87,13 @@ func BenchmarkAppend(b *testing.B) {
 
 // BenchmarkGet reads through a View of its own.
 func BenchmarkGet(b *testing.B) {
-	n := benchKeys(b)
-	s := sessions(b, n)
-	rnd := rand.New(rand.NewPCG(1, 2))
-	key := make([]byte, 0, 64)
-	b.ReportAllocs()
-	for b.Loop() {
-		key = benchKey(key, rnd.IntN(n))
+	onKeys(b, func(s *store.Store, key []byte) {
 		s.View(1, 0, func(r *store.Reader) {
 			if r.Find(key) == nil {
 				b.Fatal("a key is missing")
 			}
 		})
-	}
+	})
 }
 
 // BenchmarkScan is a SCAN step with COUNT 10; the cost may not depend on the
