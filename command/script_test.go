@@ -3,7 +3,6 @@ package command_test
 import (
 	"flag"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,11 +82,7 @@ func TestEveryCommandHasAScript(t *testing.T) {
 
 func scripts(tb testing.TB) []string {
 	tb.Helper()
-	paths, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(paths) == 0 {
-		tb.Fatalf("no scripts: %v", err)
-	}
-	return paths
+	return script.Paths(tb, "testdata")
 }
 
 func parsed(tb testing.TB, path string) *script.Script {

@@ -3,7 +3,6 @@ package integration_test
 import (
 	"flag"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,15 +15,7 @@ var rewrite = flag.Bool("rewrite", false, "take the replies of redis-server over
 // scripts are the paths of all command scripts.
 func scripts(t *testing.T) []string {
 	t.Helper()
-	var all []string
-	for _, pattern := range []string{"testdata/*.txt", "../command/testdata/*.txt"} {
-		found, err := filepath.Glob(pattern)
-		if err != nil || len(found) == 0 {
-			t.Fatalf("no scripts %s: %v", pattern, err)
-		}
-		all = append(all, found...)
-	}
-	return all
+	return script.Paths(t, "testdata", "../command/testdata")
 }
 
 // oracle starts the redis-server that scripts are compared with.
@@ -74,11 +65,7 @@ func TestRewriteScripts(t *testing.T) {
 		t.Skip("only with -rewrite")
 	}
 	real1 := oracle(t)
-	found, err := filepath.Glob("testdata/*.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range found {
+	for _, path := range script.Paths(t, "testdata") {
 		var last *script.Socket
 		err := script.Update(path, func(proto int) (script.Session, error) {
 			if last != nil {

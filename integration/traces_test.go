@@ -6,11 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/holdfast/holdfast/internal/testkit"
+	"github.com/holdfast/holdfast/internal/testkit/script"
 )
 
 // P8: what session libraries were seen to send is answered as redis-server answers
@@ -38,7 +38,7 @@ func TestTracesOfLibraries(t *testing.T) {
 					continue
 				}
 				conn, command, _ := strings.Cut(line, " ")
-				args, err := words(command)
+				args, err := script.Words(command)
 				if err != nil {
 					t.Fatalf("%s: %v", line, err)
 				}
@@ -161,29 +161,6 @@ func near(a, b testkit.Reply) bool {
 	return len(a.Elems) > 0 || a.String() == b.String()
 }
 
-// words splits a line at blanks; what stands in double quotes is one word, with
-// the escapes of Go.
-func words(line string) ([]string, error) {
-	var list []string
-	for line = strings.TrimLeft(line, " "); line != ""; line = strings.TrimLeft(line, " ") {
-		if line[0] != '"' {
-			word, rest, _ := strings.Cut(line, " ")
-			list, line = append(list, word), rest
-			continue
-		}
-		quoted, err := strconv.QuotedPrefix(line)
-		if err != nil {
-			return nil, err
-		}
-		word, err := strconv.Unquote(quoted)
-		if err != nil {
-			return nil, err
-		}
-		list, line = append(list, word), line[len(quoted):]
-	}
-	return list, nil
-}
-
 // The comparison of traces can fail, and is lenient only about time.
 func TestTraceComparison(t *testing.T) {
 	number := func(n string) testkit.Reply { return testkit.Reply{Type: ':', Text: []byte(n)} }
@@ -207,9 +184,5 @@ func TestTraceComparison(t *testing.T) {
 		if got := differ(k.name, []string{k.name}, k.want, k.got) == ""; got != k.equal {
 			t.Errorf("%s: %v and %v are equal: %v, want %v", k.name, k.want, k.got, got, k.equal)
 		}
-	}
-	got, err := words(`SET "a b" "\x00" c`)
-	if err != nil || len(got) != 4 || got[1] != "a b" || got[2] != "\x00" {
-		t.Errorf("words are %q, %v", got, err)
 	}
 }

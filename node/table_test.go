@@ -1,7 +1,6 @@
 package node
 
 import (
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -263,17 +262,9 @@ func withoutNotes(r testkit.Reply) testkit.Reply {
 // Every command and subcommand of the data port is played by a script, whose
 // replies were compared with the real server.
 func TestEveryCommandHasAScript(t *testing.T) {
-	var paths []string
-	for _, pattern := range []string{"../command/testdata/*.txt", "../integration/testdata/*.txt"} {
-		found, err := filepath.Glob(pattern)
-		if err != nil || len(found) == 0 {
-			t.Fatalf("no scripts %s: %v", pattern, err)
-		}
-		paths = append(paths, found...)
-	}
 	table := tables(t)["data"]
 	played := map[string]bool{}
-	for _, path := range paths {
+	for _, path := range script.Paths(t, "../command/testdata", "../integration/testdata") {
 		s, err := script.Parse(path)
 		if err != nil {
 			t.Fatal(err)

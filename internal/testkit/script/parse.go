@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -20,6 +21,20 @@ const (
 	serverCloses
 	pass
 )
+
+// Paths are the scripts in the directories, of which each must have one.
+func Paths(tb testing.TB, dirs ...string) []string {
+	tb.Helper()
+	var all []string
+	for _, dir := range dirs {
+		found, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+		if err != nil || len(found) == 0 {
+			tb.Fatalf("no scripts in %s: %v", dir, err)
+		}
+		all = append(all, found...)
+	}
+	return all
+}
 
 // Script is a parsed script. It is immutable and may be played many times.
 type Script struct {
@@ -155,7 +170,7 @@ func (p *parser) step(i int, conn, mark, rest string) error {
 	s := step{conn: conn, about: p.next}
 	switch mark {
 	case ">":
-		args, err := words(rest)
+		args, err := Words(rest)
 		if err != nil || len(args) == 0 {
 			return fmt.Errorf("command cannot be read: %w", err)
 		}
@@ -208,8 +223,8 @@ func (p *parser) expectation(i int, line string) error {
 	return nil
 }
 
-// words cuts a command into its arguments.
-func words(text string) ([]string, error) {
+// Words cuts a command of a script into its arguments.
+func Words(text string) ([]string, error) {
 	var args []string
 	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
 		if text[0] != '"' {
