@@ -20,6 +20,9 @@ import (
 // probe writes and reads without a pause until the test ends and fails it if
 // anything goes wrong: whatever the test does must leave other clients alone.
 type probe struct {
+	cluster *testkit.Cluster
+	before  []int64 // memory of each node at the start
+
 	stop  atomic.Bool
 	wait  sync.WaitGroup
 	count atomic.Int64
@@ -28,7 +31,7 @@ type probe struct {
 
 func startProbe(t *testing.T, c *testkit.Cluster) *probe {
 	t.Helper()
-	p := new(probe)
+	p := &probe{cluster: c, before: resident(t, c)}
 	client := master(t, c)
 	p.wait.Go(func() {
 		for n := 0; !p.stop.Load(); n++ {
@@ -59,7 +62,6 @@ func (p *probe) end() {
 func TestMalformedRequestsHarmOnlyTheirSender(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{})
 	p := startProbe(t, c)
-	before := resident(t, c)
 	requests := map[string]string{
 		"bulk length not a number":  "*1\r\n$x\r\n",
 		"negative bulk length":      "*1\r\n$-5\r\n",
@@ -94,7 +96,7 @@ func TestMalformedRequestsHarmOnlyTheirSender(t *testing.T) {
 		}
 	}
 	rawGarbage(t, c)
-	stillWhole(t, c, p, before)
+	p.stillWhole(t)
 }
 
 // rawGarbage sends noise to the node-to-node port and the metrics port.
@@ -135,18 +137,18 @@ func resident(t *testing.T, c *testkit.Cluster) []int64 {
 
 // stillWhole fails unless the same master serves, all nodes run with little more
 // memory than before, and the probe met nothing.
-func stillWhole(t *testing.T, c *testkit.Cluster, p *probe, before []int64) {
+func (p *probe) stillWhole(t *testing.T) {
 	t.Helper()
 	testkit.Eventually(t, 10*time.Second, "another client is served", func() error {
 		return testkit.Check(t.Failed() || p.count.Load() >= 50, "%d times", p.count.Load())
 	})
 	p.end()
-	c.WaitWhole(formLimit)
+	p.cluster.WaitWhole(formLimit)
 	t.Logf("the probe ran %d times meanwhile, slowest %v", p.count.Load(), time.Duration(p.worst.Load()))
-	for i, rss := range resident(t, c) {
-		t.Logf("%s: %d MiB before, %d MiB after", c.Nodes[i].ID, before[i]/mebibyte, rss/mebibyte)
-		if rss > before[i]+1024*mebibyte { // what may wait for slow readers is half of it
-			t.Errorf("%s grew from %d to %d MiB", c.Nodes[i].ID, before[i]/mebibyte, rss/mebibyte)
+	for i, rss := range resident(t, p.cluster) {
+		t.Logf("%s: %d MiB before, %d MiB after", p.cluster.Nodes[i].ID, p.before[i]/mebibyte, rss/mebibyte)
+		if rss > p.before[i]+1024*mebibyte { // what may wait for slow readers is half of it
+			t.Errorf("%s grew from %d to %d MiB", p.cluster.Nodes[i].ID, p.before[i]/mebibyte, rss/mebibyte)
 		}
 	}
 }
@@ -156,7 +158,6 @@ func stillWhole(t *testing.T, c *testkit.Cluster, p *probe, before []int64) {
 func TestUnusualRequestsAreServed(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{})
 	p := startProbe(t, c)
-	before := resident(t, c)
 	m := master(t, c)
 	args := make([]string, 1_000_001)
 	args[0] = "EXISTS"
@@ -189,7 +190,7 @@ func TestUnusualRequestsAreServed(t *testing.T) {
 			t.Errorf("inline GET: %v, %v", r, err)
 		}
 	}
-	stillWhole(t, c, p, before)
+	p.stillWhole(t)
 }
 
 // P7: clients that read nothing, that send nothing, that vanish in the middle of a
@@ -197,7 +198,6 @@ func TestUnusualRequestsAreServed(t *testing.T) {
 func TestSlowAndIdleClientsHarmNobody(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{})
 	p := startProbe(t, c)
-	before := resident(t, c)
 	addr := c.Nodes[c.WaitMaster(formLimit)].Addr()
 	m := testkit.MustDial(t, addr)
 	m.MustDo(t, "SET", "big", blob(5, mebibyte))
@@ -233,7 +233,7 @@ func TestSlowAndIdleClientsHarmNobody(t *testing.T) {
 		t.Error("half a command was executed")
 	}
 	time.Sleep(time.Second)
-	stillWhole(t, c, p, before)
+	p.stillWhole(t)
 }
 
 // P7: before AUTH nothing is answered but what needs no user, and requests of more
@@ -298,7 +298,6 @@ func TestUnauthenticatedClientsGetNothing(t *testing.T) {
 func TestIntrudersAreKeptOut(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{})
 	p := startProbe(t, c)
-	before := resident(t, c)
 	at := c.WaitMaster(formLimit)
 	victim := c.Nodes[(at+1)%3]
 	t.Run("wrong secret", func(t *testing.T) {
@@ -323,7 +322,7 @@ func TestIntrudersAreKeptOut(t *testing.T) {
 			t.Errorf("node %d has the intruder's key", i+1)
 		}
 	}
-	stillWhole(t, c, p, before)
+	p.stillWhole(t)
 }
 
 // staysOut starts a node that does not belong to the cluster. It may end by itself
@@ -356,7 +355,6 @@ func staysOut(t *testing.T, intruder *testkit.Node) {
 func TestWrongDataDirectoryIsRefused(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{})
 	p := startProbe(t, c)
-	before := resident(t, c)
 	at := c.WaitMaster(formLimit)
 	node, other := c.Nodes[(at+1)%3], c.Nodes[(at+2)%3]
 
@@ -387,7 +385,7 @@ func TestWrongDataDirectoryIsRefused(t *testing.T) {
 			t.Error("no line in the log names the other cluster")
 		}
 	})
-	stillWhole(t, c, p, before)
+	p.stillWhole(t)
 }
 
 // refusesToStart fails unless the node ends by itself with an exit code above 0
@@ -437,7 +435,6 @@ func TestTooManyClientsAreTold(t *testing.T) {
 func TestPortScansHarmNobody(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{})
 	p := startProbe(t, c)
-	before := resident(t, c)
 	for _, n := range c.Nodes {
 		for _, port := range []int{n.Port, n.SentinelPort, n.RaftPort, n.MetricsPort} {
 			for range 200 {
@@ -450,5 +447,5 @@ func TestPortScansHarmNobody(t *testing.T) {
 			}
 		}
 	}
-	stillWhole(t, c, p, before)
+	p.stillWhole(t)
 }
