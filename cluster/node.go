@@ -363,14 +363,12 @@ func within(bound time.Duration, what string, f func()) error {
 // can be called again.
 func (n *Node) Close() error {
 	n.stop(nil)
-	n.life.mu.Lock()
+	n.life.mu.Lock() // held to the end: Run does not begin meanwhile
+	defer n.life.mu.Unlock()
 	running := n.life.running
-	n.life.mu.Unlock()
 	if running != nil {
 		<-running
 	}
-	n.life.mu.Lock()
-	defer n.life.mu.Unlock()
 	if n.life.closed {
 		return n.life.err
 	}

@@ -1,11 +1,13 @@
 package cluster_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,6 +74,36 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Close while Run begins either stops it or keeps it from beginning: nothing runs on
+// files that are closed.
+func TestCloseWhileRunBegins(t *testing.T) {
+	m := single(t, nil)
+	m.stop()
+	<-m.ended
+	if err := m.node.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 30 {
+		n, err := cluster.Open(m.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := n.Run(context.Background()); err != nil && err.Error() != "the node has stopped" {
+				t.Errorf("Run: %v", err)
+			}
+		})
+		if err := n.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		wg.Wait()
+		if err := n.Close(); err != nil {
+			t.Errorf("Close again: %v", err)
+		}
 	}
 }
 
