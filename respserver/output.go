@@ -150,11 +150,12 @@ func (o *output) enqueue(limit OutputLimit, most int64) error {
 	waiting := o.pending.Add(n)
 	total := o.gate.pending.Add(n)
 	if !o.writing.Load() {
-		o.writing.Store(true)
+		o.over.Store(0)
 		o.tick.Store(o.gate.tick.Load())
 		if o.room == nil {
 			o.room = make(chan struct{}, 1)
 		}
+		o.writing.Store(true) // last: whoever sees it may wait for room
 		go o.write()
 	}
 	o.mu.Unlock()
@@ -235,11 +236,13 @@ func (o *output) signal() {
 }
 
 // drained waits until nothing is pending, the connection has failed, or the
-// time is up.
+// time is up. A flush that waits meanwhile shares the tokens in room with it:
+// the last one is passed on.
 func (o *output) drained(bound time.Duration) {
 	if !o.writing.Load() {
 		return
 	}
+	defer o.signal()
 	t := time.NewTimer(bound)
 	defer t.Stop()
 	for o.writing.Load() && o.err() == nil {
