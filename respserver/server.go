@@ -264,7 +264,7 @@ func (s *Server) look(c *client, tick int64, t *Tuning) {
 		s.cfg.Log.Warn("a command was given up: no answer from the log or the cluster in time", "client", c.id)
 		c.life.cancel()
 	}
-	if t.Timeout > 0 && !c.isPubSub() && c.life.idleFor(tick) > ticks(t.Timeout) {
+	if t.Timeout > 0 && !c.isPubSub() && c.life.idleFor(tick) > ticks(t.Timeout) && !c.out.lately(tick-ticks(t.Timeout)) {
 		c.life.doom()
 	}
 	bound := s.cfg.WriteBound
@@ -280,6 +280,10 @@ func (s *Server) look(c *client, tick int64, t *Tuning) {
 
 // busy tells whether something waits for the client to read.
 func (o *output) busy() bool { return o.writing.Load() || o.direct.Load() }
+
+// lately tells whether the client has taken a piece of what waits for it at or
+// after the given tick.
+func (o *output) lately(tick int64) bool { return o.tick.Load() >= tick }
 
 // slow tells whether writing has made no progress for bound ticks,
 // or more than the soft limit has been pending for too long.
