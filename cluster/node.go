@@ -95,7 +95,8 @@ type life struct {
 	mu      sync.Mutex
 	running chan struct{} // closed when Run has returned; nil before Run
 	closed  bool
-	err     error // of Close
+	err     error        // of Close
+	left    atomic.Int32 // what Run did not wait for any longer and has not ended
 }
 
 // Open takes the data directory, opens what is in it, and listens. Nothing is
@@ -328,25 +329,27 @@ const shutdownBound = 5 * time.Second
 func (n *Node) shutdown() error {
 	var err error
 	if r := n.raftNode(); r != nil {
-		err = within(shutdownBound, "raft", func() { _ = r.Shutdown().Error() }) // it is nil
+		err = n.within(shutdownBound, "raft", func() { _ = r.Shutdown().Error() }) // it is nil
 	}
 	if n.listener != nil {
 		n.listener.shutdown()
 	}
 	_ = n.streams.Close() // it is nil
 	n.confirm.close()
-	err = errors.Join(err, within(shutdownBound, "a connection", n.wg.Wait))
+	err = errors.Join(err, n.within(shutdownBound, "its start or a connection", n.wg.Wait))
 	if r := n.raftNode(); r != nil { // it may have come up meanwhile
-		err = errors.Join(err, within(shutdownBound, "raft", func() { _ = r.Shutdown().Error() }))
+		err = errors.Join(err, n.within(shutdownBound, "raft", func() { _ = r.Shutdown().Error() }))
 	}
 	return err
 }
 
 // within waits for f, but not for ever.
-func within(bound time.Duration, what string, f func()) error {
+func (n *Node) within(bound time.Duration, what string, f func()) error {
 	done := make(chan struct{})
+	n.life.left.Add(1)
 	go func() { // ends with f; if that hangs, with the process
 		defer close(done)
+		defer n.life.left.Add(-1)
 		f()
 	}()
 	t := time.NewTimer(bound)
@@ -359,8 +362,9 @@ func within(bound time.Duration, what string, f func()) error {
 	}
 }
 
-// Close stops the node if it runs, waits for Run, and gives the directory back. It
-// can be called again.
+// Close stops the node if it runs, waits for Run, and gives the directory back. Files
+// that something still hangs on stay open; that is an error, and Close can be called
+// again.
 func (n *Node) Close() error {
 	n.stop(nil)
 	n.life.mu.Lock() // held to the end: Run does not begin meanwhile
@@ -372,15 +376,14 @@ func (n *Node) Close() error {
 	if n.life.closed {
 		return n.life.err
 	}
+	if n.life.left.Load() > 0 || n.logs.outstanding() > 0 {
+		return errors.New("a part of the node has not ended yet: its files stay open")
+	}
 	n.life.closed = true
 	if running == nil && n.listener != nil {
 		n.listener.shutdown()
 	}
 	n.confirm.close()
-	if n.logs.outstanding() > 0 {
-		n.life.err = errors.New("an append to the log still hangs: its files stay open")
-		return n.life.err
-	}
 	n.life.err = n.closeStorage()
 	return n.life.err
 }

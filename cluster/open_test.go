@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,6 +105,60 @@ func TestCloseWhileRunBegins(t *testing.T) {
 		if err := n.Close(); err != nil {
 			t.Errorf("Close again: %v", err)
 		}
+	}
+}
+
+// stuck is a machine that restores no snapshot before it is let go.
+type stuck struct {
+	*machine
+	begun, letGo chan struct{}
+}
+
+func (s stuck) Restore(r io.ReadCloser) error {
+	close(s.begun)
+	<-s.letGo
+	return s.machine.Restore(r)
+}
+
+// A node that is told to stop while it still restores its snapshot does not wait for
+// ever, keeps the files it still reads open, and never runs.
+func TestStopWhileASnapshotIsRestored(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits until the node waits no longer")
+	}
+	t.Parallel()
+	m := single(t, nil)
+	eventually(t, "leadership", func() bool { return confirm(m, time.Second) == nil })
+	if err := m.node.Snapshot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.stop()
+	<-m.ended
+	if err := m.node.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fsm := stuck{m.fsm, make(chan struct{}), make(chan struct{})}
+	cfg := m.cfg
+	cfg.FSM = fsm
+	n, err := cluster.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	<-fsm.begun
+	stop()
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "did not end") {
+		t.Errorf("Run: %v", err)
+	}
+	if err := n.Close(); err == nil || !strings.Contains(err.Error(), "stay open") {
+		t.Errorf("Close: %v", err)
+	}
+	close(fsm.letGo)
+	eventually(t, "the files are closed", func() bool { return n.Close() == nil })
+	if n.Formed() {
+		t.Error("it runs all the same")
 	}
 }
 

@@ -51,6 +51,9 @@ func (n *Node) startRaft() error {
 	}
 	n.logs.running.Store(true)
 	n.stable.running.Store(true)
+	if n.ctx.Err() != nil { // it may have taken longer than anybody waits
+		return r.Shutdown().Error()
+	}
 	seen := make(chan raft.Observation, 16)
 	r.RegisterObserver(raft.NewObserver(seen, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
