@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -165,7 +166,10 @@ func (c *Config) checkPeers() error {
 		}
 		seen[p.ID] = true
 	}
+	told := state{stage: stageReady, cluster: strings.Repeat("c", maxCluster), peers: c.Peers}
 	switch {
+	case len(told.encode()) > maxFrame:
+		return errors.New("the list of peers is too long for nodes to tell each other: use shorter names")
 	case !seen[c.NodeID]:
 		return fmt.Errorf("node id %s is not among the peers", c.NodeID)
 	case !c.alone() && c.Secret == "":

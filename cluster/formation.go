@@ -264,6 +264,35 @@ func (n *Node) bootstrap() error {
 	return n.advance(stageFormed, id.ClusterID)
 }
 
+// checkList compares the list of peers with the one the cluster was formed of. Nodes
+// are not taken in or left out by changing the list; a cluster of one that seems to be
+// one of several would keep every write to itself.
+func (n *Node) checkList() error {
+	id := n.identity.Load()
+	if id.Stage != stageFormed {
+		return nil
+	}
+	now := n.cfg.sortedPeers()
+	if len(id.Peers) == 1 && len(now) > 1 {
+		return fmt.Errorf("%s belongs to a cluster of one node, and peers are set: start it without them, "+
+			"or with an empty directory to form a new cluster", identityFile)
+	}
+	if !slices.EqualFunc(id.Peers, now, func(a, b Peer) bool { return a.ID == b.ID }) {
+		n.log.Warn("the list of peers names other nodes than the cluster was formed of; that takes none in and leaves none out",
+			"formed_of", ids(id.Peers), "peers", ids(now))
+	}
+	return nil
+}
+
+// ids are those of a list of peers.
+func ids(peers []Peer) string {
+	var list []string
+	for _, p := range peers {
+		list = append(list, p.ID)
+	}
+	return strings.Join(list, " ")
+}
+
 // checkFiles refuses a node that is part of a cluster if its vote or its log is gone,
 // before new ones are made in their places: it would vote again, and for candidates
 // who lack what it has acknowledged.

@@ -182,7 +182,7 @@ func (n *Node) openStorage() error {
 		return err
 	}
 	n.identity.Store(&id)
-	if err := n.checkFiles(); err != nil {
+	if err := errors.Join(n.checkList(), n.checkFiles()); err != nil {
 		return err
 	}
 	if n.stable, err = openStable(filepath.Join(n.dir.raft(), stableFile), n.fail); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,6 +47,13 @@ func TestOpenRefuses(t *testing.T) {
 	refuse("self not listed", "not among the peers", func(c *cluster.Config) { c.Peers, c.Secret = peers[1:], "s" })
 	refuse("listed twice", "twice", func(c *cluster.Config) { c.Peers, c.Secret = append(peers, peers[1]), "s" })
 	refuse("bad address", "host:port", func(c *cluster.Config) { c.Peers = []cluster.Peer{{ID: "solo", Addr: "x"}} })
+	refuse("more peers", "a cluster of one node", func(c *cluster.Config) { c.Peers, c.Secret = peers, "s" })
+	refuse("too many long addresses", "too long", func(c *cluster.Config) {
+		c.Peers, c.Secret = slices.Clone(peers), "s"
+		for i := range 20 {
+			c.Peers = append(c.Peers, cluster.Peer{ID: "m" + string(rune('a'+i)), Addr: strings.Repeat("x", 250) + ":1"})
+		}
+	})
 	refuse("another node", "belongs to node solo", func(c *cluster.Config) { c.NodeID = "other" })
 	refuse("another store", "kept in wal", func(c *cluster.Config) { c.Log.Store = cluster.LogStoreBolt })
 	refuse("unknown store", "log store", func(c *cluster.Config) { c.Log.Store = "paper" })
