@@ -21,6 +21,7 @@ type stableStore struct {
 	back    *raftboltdb.BoltStore
 	fail    func(error)
 	running atomic.Bool // raft's goroutines have started
+	failed  atomic.Bool // a write has; none is made any more
 
 	mu struct {
 		sync.Mutex
@@ -92,12 +93,12 @@ func appendVote(v vote) []byte {
 // Set stores a value. The candidate of a vote is stored together with its term.
 func (s *stableStore) Set(k, val []byte) error {
 	if string(k) != keyVoteCandidate {
-		return s.check(s.back.Set(k, val))
+		return s.write(func() error { return s.back.Set(k, val) })
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := vote{s.mu.staged, string(val)}
-	if err := s.check(s.back.Set([]byte(keyVote), appendVote(v))); err != nil {
+	if err := s.write(func() error { return s.back.Set([]byte(keyVote), appendVote(v)) }); err != nil {
 		return err
 	}
 	s.mu.vote = v
@@ -130,7 +131,7 @@ func (s *stableStore) SetUint64(k []byte, val uint64) error {
 	case keyTerm:
 		return s.setTerm(val)
 	}
-	return s.check(s.back.SetUint64(k, val))
+	return s.write(func() error { return s.back.SetUint64(k, val) })
 }
 
 // setTerm stores the current term. raft panics if that fails; its goroutine ends
@@ -139,7 +140,7 @@ func (s *stableStore) setTerm(val uint64) error {
 	if val == s.mu.term {
 		return nil
 	}
-	if err := s.check(s.back.SetUint64([]byte(keyTerm), val)); err != nil {
+	if err := s.write(func() error { return s.back.SetUint64([]byte(keyTerm), val) }); err != nil {
 		if s.running.Load() {
 			runtime.Goexit() // the deferred calls, ours and raft's, are run
 		}
@@ -166,9 +167,18 @@ func (s *stableStore) GetUint64(k []byte) (uint64, error) {
 	return val, err
 }
 
-// check makes the node stop if a write failed.
-func (s *stableStore) check(err error) error {
+// errBroken is why nothing is stored any more.
+var errBroken = errors.New("an earlier write has failed")
+
+// write does one write. The first that fails makes the node stop and is the last one:
+// after it nobody knows what the disk holds, and the next fsync may not tell.
+func (s *stableStore) write(do func() error) error {
+	err := errBroken
+	if !s.failed.Load() {
+		err = do()
+	}
 	if err != nil {
+		s.failed.Store(true)
 		err = fmt.Errorf("store term or vote: %w", err)
 		s.fail(err)
 	}

@@ -135,3 +135,26 @@ func TestFailedTermStopsTheNode(t *testing.T) {
 		t.Error("a failed vote is no error")
 	}
 }
+
+// P1: after one write that failed none succeeds, although the disk seems to be well
+// again: nobody knows what it holds.
+func TestNothingIsStoredAfterAFailure(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "stable.db")
+	s := mustStable(t, path)
+	must(t, s.SetUint64([]byte(keyTerm), 2))
+	must(t, s.Close())
+	if s.SetUint64([]byte(keyTerm), 3) == nil {
+		t.Fatal("a write to a closed file succeeded")
+	}
+	back, err := openBolt(path)
+	must(t, err)
+	s.back = back
+	defer s.Close()
+	must(t, s.SetUint64([]byte(keyVoteTerm), 2)) // is only remembered
+	if s.Set([]byte(keyVoteCandidate), []byte("n1")) == nil || s.SetUint64([]byte(keyTerm), 3) == nil || s.Set([]byte("a"), []byte("b")) == nil {
+		t.Error("a write succeeded after a failure")
+	}
+	if term, cand := s.read(t); term != 0 || cand != "" {
+		t.Errorf("vote is %d for %q", term, cand)
+	}
+}
