@@ -1,8 +1,10 @@
 package respserver
 
 import (
+	"encoding/binary"
 	"errors"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -45,6 +47,35 @@ func (c *client) block() (woken <-chan wakeup, unblock func()) {
 		_ = c.conn.SetReadDeadline(time.Time{})
 		c.life.unblocked()
 	}
+}
+
+// hungUp tells whether the client has ended its side of the connection, as far as
+// the kernel knows. Reading ahead finds that out too, unless the client has sent
+// more than that: then the end stands behind it.
+func (c *client) hungUp() (gone bool) {
+	if c.out.raw == nil {
+		return false
+	}
+	ended := c.out.raw.Control(func(fd uintptr) {
+		info, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO) // its first four bytes
+		if err == nil {
+			gone = stateOf(info) == tcpClose || stateOf(info) == tcpCloseWait
+		}
+	})
+	return gone || ended != nil
+}
+
+// States of a TCP connection, in the numbers of Linux.
+const (
+	tcpClose     = 7
+	tcpCloseWait = 8
+)
+
+// stateOf is the first byte of struct tcp_info.
+func stateOf(info int) byte {
+	var b [4]byte
+	binary.NativeEndian.PutUint32(b[:], uint32(info))
+	return b[0]
 }
 
 // readAhead reads until it is interrupted, the connection ends, or it has read

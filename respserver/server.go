@@ -264,6 +264,9 @@ func (s *Server) look(c *client, tick int64, t *Tuning) {
 		s.cfg.Log.Warn("a command was given up: no answer from the log or the cluster in time", "client", c.id)
 		c.life.cancel()
 	}
+	if c.life.bits.Load()&lifeBlocked != 0 && c.hungUp() {
+		c.life.unblock(wakeGone)
+	}
 	if t.Timeout > 0 && !c.isPubSub() && c.life.idleFor(tick) > ticks(t.Timeout) && !c.out.lately(tick-ticks(t.Timeout)) {
 		c.life.doom()
 	}
