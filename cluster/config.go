@@ -32,7 +32,7 @@ type Config struct {
 	NodeID   string // letters, digits and ._- ; at most 64
 	Dir      string // data directory of this node alone; made if it is missing
 	Peers    []Peer // every node, this one included; empty for a cluster of one
-	Bind     string // host:port to listen on; unused without other peers
+	Bind     string // host:port to listen on; unused without other peers, or with Listen
 	Announce string // host:port where the others reach this node; "" for its entry in Peers
 	Secret   string // proved by every connection between nodes
 
@@ -44,6 +44,9 @@ type Config struct {
 	Logger          *slog.Logger
 	Observe         Observe
 
+	// Listen opens what to listen on for other nodes; nil for TCP at Bind. With an
+	// error it may return what it has opened until then.
+	Listen func() ([]net.Listener, error)
 	// Dial opens connections to other nodes; nil for TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Flip is asked to damage one value of a database, in builds with the tag
@@ -118,7 +121,19 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Dial == nil {
 		c.Dial = new(net.Dialer).DialContext
 	}
+	if c.Listen == nil {
+		c.Listen = c.listenAtBind
+	}
 	return c, c.check()
+}
+
+func (c *Config) listenAtBind() ([]net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", c.Bind)
+	if err != nil {
+		return nil, err
+	}
+	return []net.Listener{l}, nil
 }
 
 func orDefault[T comparable](v, def T) T {

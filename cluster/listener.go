@@ -36,9 +36,9 @@ type session struct {
 	said hello // by the peer
 }
 
-// listener is the listening socket and the connections it gave.
+// listener is the listening sockets and the connections they gave.
 type listener struct {
-	net.Listener
+	sockets []net.Listener // at least one
 
 	mu struct {
 		sync.Mutex
@@ -48,15 +48,18 @@ type listener struct {
 	}
 }
 
-// listen opens the raft port.
-func listen(addr string) (*listener, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "tcp", addr)
+// listen opens the raft port with open, at every address or none.
+func listen(open func() ([]net.Listener, error)) (*listener, error) {
+	sockets, err := open()
+	ln := &listener{sockets: sockets}
+	ln.mu.conns = map[net.Conn]struct{}{}
+	if err == nil && len(sockets) == 0 {
+		err = errors.New("there is no address to listen on")
+	}
 	if err != nil {
+		ln.shutdown()
 		return nil, fmt.Errorf("raft port: %w", err)
 	}
-	ln := &listener{Listener: l}
-	ln.mu.conns = map[net.Conn]struct{}{}
 	return ln, nil
 }
 
@@ -101,9 +104,11 @@ func (l *listener) shaken(c net.Conn) {
 	}
 }
 
-// shutdown closes the socket and every connection.
+// shutdown closes the sockets and every connection.
 func (l *listener) shutdown() {
-	_ = l.Close() // it is closed in any case
+	for _, s := range l.sockets {
+		_ = s.Close() // it is closed in any case
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.closed = true
@@ -125,9 +130,9 @@ func (c *acceptedConn) Close() error {
 }
 
 // acceptLoop takes connections until the socket is closed.
-func (n *Node) acceptLoop(ctx context.Context) {
+func (n *Node) acceptLoop(ctx context.Context, socket net.Listener) {
 	for {
-		conn, err := n.listener.Accept()
+		conn, err := socket.Accept()
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return

@@ -160,7 +160,7 @@ func (n *Node) openListener() (err error) {
 	if len(n.others) == 0 {
 		return nil
 	}
-	n.listener, err = listen(n.cfg.Bind)
+	n.listener, err = listen(n.cfg.Listen)
 	return err
 }
 
@@ -244,12 +244,13 @@ func (n *Node) closeStorage() error {
 	return errors.Join(errs...)
 }
 
-// Addr is where the node listens for the others; nil in a cluster of one.
+// Addr is where the node listens for the others, the first of several; nil in a
+// cluster of one.
 func (n *Node) Addr() net.Addr {
 	if n.listener == nil {
 		return nil
 	}
-	return n.listener.Addr()
+	return n.listener.sockets[0].Addr()
 }
 
 // Run lets the node live until ctx ends or it has to stop: then the error says why.
@@ -284,7 +285,9 @@ func (n *Node) cause() error {
 func (n *Node) start() {
 	n.hooks.watch(n)
 	if n.listener != nil {
-		n.wg.Go(func() { n.acceptLoop(n.ctx) })
+		for _, socket := range n.listener.sockets {
+			n.wg.Go(func() { n.acceptLoop(n.ctx, socket) })
+		}
 	}
 	n.wg.Go(func() { n.watchLoop(n.ctx) })
 	n.wg.Go(func() {

@@ -1,10 +1,10 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
 
 	"github.com/holdfast/holdfast/cluster"
 	"github.com/holdfast/holdfast/command"
@@ -53,7 +53,7 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 	c := cluster.Config{
 		NodeID:          cfg.NodeID,
 		Dir:             cfg.Dir,
-		Bind:            raftBind(cfg),
+		Listen:          func() ([]net.Listener, error) { return listenOn(context.Background(), cfg, cfg.RaftPort) },
 		Announce:        cfg.RaftAnnounce,
 		Secret:          cfg.ClusterSecret,
 		ElectionTimeout: cfg.ElectionTimeout,
@@ -128,20 +128,4 @@ func (n *Node) fail(err error) {
 // watches this node's keys would miss what happened in between.
 func (n *Node) restoring() {
 	n.log.Info("a snapshot takes the place of the state")
-}
-
-// raftBind is where the raft port listens: at every address if bind has a
-// wildcard, otherwise at its first one.
-func raftBind(cfg *config.Config) string {
-	host := ""
-	for _, b := range cfg.BindAddresses() {
-		if b.Host == "0.0.0.0" || b.Host == "::" {
-			host = ""
-			break
-		}
-		if host == "" {
-			host = b.Host
-		}
-	}
-	return net.JoinHostPort(host, strconv.Itoa(cfg.RaftPort))
 }
