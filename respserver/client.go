@@ -50,6 +50,7 @@ type session struct {
 	role       Role         // as of the beginning of the pipeline
 	ran        int64        // commands carried out in this pipeline
 	failed     error        // of the connection: nothing is written any more
+	watching   int          // memory of the watched keys, in bytes
 	late       []resp.Value // what follows the reply of the EXEC that runs now
 	tuned      *Tuning      // what the reader's limits come from
 }

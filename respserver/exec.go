@@ -1,6 +1,7 @@
 package respserver
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/holdfast/holdfast/command"
@@ -138,7 +139,7 @@ func (c *client) endTransaction() {
 	c.unwatchAll()
 }
 
-func (c *client) unwatchAll() { c.seen = nil }
+func (c *client) unwatchAll() { c.seen, c.sess.watching = nil, 0 }
 
 func discard(conn command.Conn, _ [][]byte) resp.Value {
 	c := conn.(*client)
@@ -302,14 +303,11 @@ func watch(conn command.Conn, args [][]byte) resp.Value {
 		return resp.Err(resp.ErrWatchInMulti)
 	}
 	c.settle()
-	if len(c.seen)+len(args)-1 > maxWatched {
+	names, size := c.unwatched(args[1:])
+	if len(c.seen)+len(names) > maxWatched || c.sess.watching+size > c.queueLimit() {
 		return resp.Err(resp.ErrTooManyWatched)
 	}
-	size := 0
-	for _, a := range args[1:] {
-		size += len(a)
-	}
-	keys := copyArgs(args[1:], size)
+	keys := copyArgs(names, size)
 	first := len(c.seen)
 	reply := c.read(c.sess.db, func(r *store.Reader) resp.Value {
 		c.seen = c.seen[:first]
@@ -321,14 +319,38 @@ func watch(conn command.Conn, args [][]byte) resp.Value {
 	})
 	if reply.IsError() {
 		c.seen = c.seen[:first]
+		return reply
 	}
+	c.sess.watching += size
 	return reply
+}
+
+// unwatched are those keys that are not watched yet, as far as a short look
+// tells, and the memory that watching them takes, in bytes. What WATCH saw first
+// is what counts: a key is not looked at again.
+func (c *client) unwatched(keys [][]byte) (names [][]byte, size int) {
+	for _, k := range keys {
+		known := slices.ContainsFunc(c.seen[:min(len(c.seen), dedupeWatched)], func(w watched) bool {
+			return w.DB == c.sess.db && bytes.Equal(w.Key, k)
+		})
+		if !known {
+			names = append(names, k)
+			size += queuedOverhead + len(k)
+		}
+	}
+	return names, size
 }
 
 const execName = "exec"
 
-// maxWatched bounds the memory of watched keys.
-const maxWatched = 100_000
+const (
+	// maxWatched bounds the number of watched keys; their size is bounded as that
+	// of a queue is, since EXEC takes them to the log.
+	maxWatched = 100_000
+	// dedupeWatched is among how many watched keys one is looked for before it is
+	// watched again.
+	dedupeWatched = 64
+)
 
 // read runs fn as a read of its own: confirmed, and with due keys removed before
 // it is believed. fn may be called more than once.
