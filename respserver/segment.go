@@ -136,13 +136,14 @@ func (c *client) settle() {
 		return
 	}
 	g.settling = true
-	switch {
-	case g.log > 0:
-		c.settleLog()
-	case g.reads > 0:
+	if g.log == 0 && g.reads > 0 {
 		c.settleReads()
+	} else {
+		if g.log > 0 {
+			c.settleLog()
+		}
+		c.encode(0, len(g.steps))
 	}
-	c.encode()
 	g.clear()
 	g.settling = false
 }
@@ -210,17 +211,21 @@ func (c *client) giveUp() {
 }
 
 // settleReads confirms once that this node is still the master, then runs the
-// reads. A replica, and a node in read-mode local, answers from what it has.
+// reads and encodes their replies, those of one view before it asks for the next:
+// replies that are long never pile up. A replica, and a node in read-mode local,
+// answers from what it has.
 func (c *client) settleReads() {
 	confirmed := c.sess.role.Master && !c.srv.cfg.LocalReads
+	g := &c.seg
 	if confirmed && !c.confirm() {
-		c.refuseReads(0, len(c.seg.steps))
+		c.refuseReads(0, len(g.steps))
+		c.encode(0, len(g.steps))
 		return
 	}
-	g := &c.seg
-	for g.to = 0; g.to < len(g.steps); {
+	for g.to = 0; g.to < len(g.steps) && c.sess.failed == nil; {
 		g.from, g.to = g.to, g.chunk(g.to)
 		c.runChunk(confirmed)
+		c.encode(g.from, g.to)
 	}
 }
 
@@ -324,14 +329,16 @@ func (c *client) readFrozen(s *step) resp.Value {
 	return s.entry.spec.Do.Frozen(f, s.db, s.args)
 }
 
-// encode writes the replies of the segment, and counts what was carried out.
-func (c *client) encode() {
+// encode writes the replies of steps[from:to] and counts what was carried out. A
+// part of the segment is let go of, the whole is by clear. They share the time since the last ones were encoded.
+func (c *client) encode(from, to int) {
 	g := &c.seg
 	var share time.Duration
-	if n := g.log + g.reads; n > 0 {
-		share = (now() - g.began) / time.Duration(n)
+	if n := min(g.log+g.reads, to-from); n > 0 {
+		ended := now()
+		share, g.began = (ended-g.began)/time.Duration(n), ended
 	}
-	for i := range g.steps {
+	for i := from; i < to; i++ {
 		s := &g.steps[i]
 		if s.tx != nil {
 			s.reply = c.finishExec(s.tx, s.reply)
@@ -345,6 +352,9 @@ func (c *client) encode() {
 		if s.tx != nil {
 			c.writeLate()
 		}
+	}
+	if to-from < len(g.steps) {
+		clear(g.steps[from:to])
 	}
 }
 
