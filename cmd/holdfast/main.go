@@ -16,6 +16,7 @@ import (
 var version = "dev"
 
 func main() {
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE) // as Redis does: a terminal or a reader of the log goes, the node stays
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	p := program{
