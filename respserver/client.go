@@ -135,9 +135,11 @@ func printable(b []byte) bool {
 	return true
 }
 
-// limit bounds what this client may send from now on.
+// limit bounds what this client may send from now on, by the present parameters;
+// without a password everybody is let in.
 func (c *client) limit() {
 	c.sess.tuned = c.srv.tuning()
+	c.sess.authorized = c.sess.authorized || c.sess.tuned.Password == ""
 	l := c.sess.tuned.Requests
 	l.Unauthenticated = !c.sess.authorized
 	c.rd.SetLimits(l)
