@@ -2,7 +2,9 @@ package respserver
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -70,8 +72,17 @@ func (c *client) contain(p any) {
 		return
 	}
 	c.srv.counters.panics.Add(1)
-	c.srv.cfg.Log.Error("panic while serving a client", "client", c.id, "panic", p, "stack", string(debug.Stack()))
+	c.srv.cfg.Log.Error("panic while serving a client", "client", c.id, "panic", withoutContents(p), "stack", string(debug.Stack()))
 	c.life.close()
+}
+
+// withoutContents describes the value of a panic. What the runtime says is known
+// to hold nothing of requests and keys; of anything else only the type is told.
+func withoutContents(p any) string {
+	if err, ok := p.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%T", p)
 }
 
 // finish ends a connection for good, whatever ended its loop.
