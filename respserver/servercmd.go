@@ -194,7 +194,8 @@ func configGet(conn command.Conn, args [][]byte) resp.Value {
 	return resp.Map(pairs...)
 }
 
-// configSet changes all settings that are named, or none.
+// configSet changes all settings that are named, or none. An unknown outcome ends
+// the connection as that of a write does.
 func configSet(conn command.Conn, args [][]byte) resp.Value {
 	c := conn.(*client)
 	if len(args)%2 != 0 {
@@ -207,11 +208,14 @@ func configSet(conn command.Conn, args [][]byte) resp.Value {
 	c.life.waits.Store(c.srv.gate.tick.Load())
 	err := c.srv.cfg.Settings.Set(c.life.ctx, pairs)
 	c.life.waits.Store(0)
-	if err != nil {
-		c.gaveUp()
-		return resp.Err(err)
+	if err == nil {
+		return resp.OK
 	}
-	return resp.OK
+	if errors.Is(err, resp.ErrInDoubt) || errors.Is(err, c.life.ctx.Err()) {
+		c.sess.lost = true
+		return errInDoubtReply
+	}
+	return resp.Err(err)
 }
 
 func configResetStat(conn command.Conn, _ [][]byte) resp.Value {
