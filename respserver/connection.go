@@ -16,7 +16,7 @@ const selectName = "select"
 func (c *client) reset() {
 	c.endTransaction()
 	old := c.sess
-	c.sess = session{role: old.role, ran: old.ran, ending: old.ending, lost: old.lost, failed: old.failed}
+	c.sess = session{role: old.role, ran: old.ran, ending: old.ending, lost: old.lost, failed: old.failed, wrote: old.wrote}
 	c.setProto(2)
 	c.selectDB(0)
 	c.sess.user = defaultUser
