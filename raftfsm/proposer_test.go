@@ -56,8 +56,10 @@ func TestEstablishOpensTheGateForItsTermOnly(t *testing.T) {
 	}
 }
 
-// Property: an Establish that was given up does not open the gate later.
-func TestEstablishGivenUpLeavesTheGateShut(t *testing.T) {
+// giveUpEstablishing returns a rig whose establishing entry is applied after its
+// caller has stopped waiting for it, as behind a long backlog.
+func giveUpEstablishing(t *testing.T) *rig {
+	t.Helper()
 	r := newRig(t)
 	r.loop.Hold()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -69,6 +71,12 @@ func TestEstablishGivenUpLeavesTheGateShut(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.loop.Release()
+	return r
+}
+
+// Property: an Establish that was given up does not open the gate later.
+func TestEstablishGivenUpLeavesTheGateShut(t *testing.T) {
+	r := giveUpEstablishing(t)
 	if err := r.fsm.WaitApplied(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
@@ -461,17 +469,7 @@ func TestMembersAndSettingsAreReplicated(t *testing.T) {
 // asks is never told of a master that refuses every write, and so sees that the
 // term has to be established again.
 func TestEstablishedWhileTheGateIsOpenOnly(t *testing.T) {
-	r := newRig(t)
-	r.loop.Hold()
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- r.prop.Establish(ctx, 1) }()
-	eventually(t, "in flight", func() bool { return r.loop.Waiting() == 1 })
-	cancel() // a long backlog is applied first
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-	r.loop.Release()
+	r := giveUpEstablishing(t)
 	r.heard(1)
 	if got := r.fsm.EstablishedTerm(); got != 0 {
 		t.Fatalf("established in term %d behind a shut gate", got)

@@ -76,12 +76,21 @@ func newFSM(tb testing.TB) *rig {
 	return r
 }
 
-// newFSMOn returns a state machine on the given clock.
-func newFSMOn(tb testing.TB, c clock.Clock) *rig {
+// newFSMOn returns a state machine on the given clock, that knows some more
+// commands.
+func newFSMOn(tb testing.TB, c clock.Clock, more ...*command.Spec) *rig {
 	tb.Helper()
 	r := &rig{t: tb, store: store.New(16), sink: &sink{}}
+	lookup := func(name string) *command.Spec {
+		for _, s := range more {
+			if s.Name == name {
+				return s
+			}
+		}
+		return raftfsm.Lookup(name)
+	}
 	r.fsm = raftfsm.New(raftfsm.Config{
-		Store: r.store, Lookup: raftfsm.Lookup, Clock: c, Log: quiet(), Sink: r.sink,
+		Store: r.store, Lookup: lookup, Clock: c, Log: quiet(), Sink: r.sink,
 		Fatal: func(err error) { r.fatal = err },
 	})
 	return r

@@ -1,0 +1,333 @@
+package raftfsm_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/holdfast/holdfast/command"
+	"github.com/holdfast/holdfast/internal/clock"
+	"github.com/holdfast/holdfast/internal/testkit/loopback"
+	"github.com/holdfast/holdfast/raftfsm"
+	"github.com/holdfast/holdfast/resp"
+	"github.com/holdfast/holdfast/store"
+)
+
+// dice returns a source of chance whose seed is logged.
+func dice(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// pausing returns a master whose state machine stops in the middle of an entry, at
+// the request it also returns, until goOn is closed. It tells when it has.
+func pausing(t *testing.T) (r *rig, pause command.Request, paused <-chan struct{}, goOn chan<- struct{}) {
+	t.Helper()
+	in, out := make(chan struct{}), make(chan struct{})
+	spec := &command.Spec{Name: "pause", Do: command.Handler{Route: command.RouteRead, Read: func(*store.Reader, [][]byte) resp.Value {
+		close(in)
+		<-out
+		return resp.OK
+	}}}
+	r = newFSMOn(t, clock.System{}, spec)
+	r.run()
+	r.establish(1)
+	return r, req(spec), in, out
+}
+
+// Property: P5. An entry that is being applied when leadership ends is answered as
+// what it is, executed; StepDown does not wait for it, and what comes behind it
+// ends at once.
+func TestStepDownAmidAnEntry(t *testing.T) {
+	r, pause, paused, goOn := pausing(t)
+	inside := batch(set("a", "1"), pause, incr("n"), get("a"))
+	r.prop.Submit(inside)
+	<-paused
+	behind, waiting := batch(set("b", "1")), batch(set("c", "1"))
+	r.prop.Submit(behind)
+	eventually(t, "the second entry is in raft's hands", func() bool { return r.prop.Stats().Flying == 2 && r.loop.Waiting() == 1 })
+	r.prop.Submit(waiting)
+
+	r.prop.StepDown()
+	waitDone(t, behind)
+	waitDone(t, waiting)
+	wantEndings(t, behind, doubt)
+	wantEndings(t, waiting, refused)
+	wantEndings(t, r.submit(incr("n")), refused)
+	select {
+	case <-inside.Done():
+		t.Fatal("the entry has ended before it was applied")
+	default:
+	}
+	close(goOn)
+	waitDone(t, inside)
+	wantEndings(t, inside, ok, ok, ":1\r\n", "$1\r\n1\r\n")
+	r.establish(r.loop.Elect())
+	wantEndings(t, r.submit(get("b"), get("c"), incr("n")), "$1\r\n1\r\n", null, ":2\r\n")
+}
+
+// Property: P5. A master that steps down and is established again while one of its
+// entries is being applied loses nothing: the rest of a batch whose first part
+// belongs to the earlier reign is refused, not carried over.
+func TestRestOfABatchDoesNotCrossReigns(t *testing.T) {
+	r, pause, paused, goOn := pausing(t)
+	reqs := []command.Request{pause}
+	for range 1500 {
+		reqs = append(reqs, incr("n"))
+	}
+	long := batch(reqs...)
+	r.prop.Submit(long)
+	<-paused
+	r.prop.StepDown()
+	again := make(chan error, 1)
+	go func() { again <- r.prop.Establish(t.Context(), r.loop.Elect()) }()
+	eventually(t, "the establishing entry is behind", func() bool { return r.loop.Waiting() == 1 })
+	close(goOn)
+	waitDone(t, long)
+	if err := <-again; err != nil {
+		t.Fatal(err)
+	}
+	got := endings(long)
+	if got[1023] != ":1023\r\n" || got[1024] != refused || got[1500] != refused {
+		t.Fatalf("%q %q %q", got[1023], got[1024], got[1500])
+	}
+	wantEndings(t, r.submit(incr("n")), ":1024\r\n")
+}
+
+// Property: P5. An establishing entry whose leader has stepped down meanwhile opens
+// nothing when it is applied, and whoever waits for it is told.
+func TestStepDownGivesUpEstablishing(t *testing.T) {
+	r := newRig(t)
+	r.loop.Hold()
+	ended := make(chan error, 1)
+	go func() { ended <- r.prop.Establish(t.Context(), 1) }()
+	eventually(t, "in flight", func() bool { return r.loop.Waiting() == 1 })
+	r.prop.StepDown()
+	r.prop.StepDown() // again is no news
+	if err := <-ended; !errors.Is(err, raftfsm.ErrUnknown) {
+		t.Fatal(err)
+	}
+	r.loop.Release()
+	r.heard(1)
+	if r.fsm.EstablishedTerm() != 0 {
+		t.Fatal("the gate is open")
+	}
+	wantEndings(t, r.submit(set("k", "v")), refused)
+	r.establish(1)
+	wantEndings(t, r.submit(set("k", "v")), ok)
+}
+
+// Property: an entry that is applied long after its requests ended in doubt does
+// what was asked, and touches neither the batch nor the memory of its arguments,
+// which belong to the submitter again.
+func TestLateEntryTouchesNothingOfTheSubmitter(t *testing.T) {
+	r := newMaster(t, func(c *raftfsm.ProposerConfig) { c.Timeout = 20 * time.Millisecond })
+	r.loop.Hold()
+	value := []byte("asked")
+	first := set("k", "")
+	first.Args[2] = value
+	b := batch(first, get("k"))
+	r.prop.Submit(b)
+	waitDone(t, b)
+	wantEndings(t, b, doubt, doubt)
+
+	copy(value, "XXXXX")
+	b.Reset()
+	b.Requests = append(b.Requests, incr("n"), incr("n"), get("k"))
+	r.prop.Submit(b)
+	r.loop.Release()
+	waitDone(t, b)
+	if got := endings(b); got[0] != doubt { // the machine may have been too slow for 20 ms
+		wantEndings(t, b, ":1\r\n", ":2\r\n", "$5\r\nasked\r\n")
+	}
+	eventually(t, "both entries are applied", func() bool { return r.value("n") == "2" })
+	if r.value("k") != "asked" {
+		t.Fatalf("k is %q", r.value("k"))
+	}
+}
+
+// Property: P5, P2. At whatever moment leadership ends, a batch ends as executed up
+// to some request, in doubt up to another, and refused from there on; at most one
+// entry of it is in doubt; and what is in the state fits.
+func TestBatchEndsInOrderAtAnyMoment(t *testing.T) {
+	rnd := dice(t)
+	r := newMaster(t)
+	const length = 2600 // three entries
+	for round := range 60 {
+		name := fmt.Sprint("n", round)
+		b := command.NewBatch()
+		for range length {
+			b.Requests = append(b.Requests, incr(name))
+		}
+		r.loop.SetDelay(time.Duration(rnd.IntN(400)) * time.Microsecond)
+		r.prop.Submit(b)
+		<-time.After(time.Duration(rnd.IntN(4000)) * time.Microsecond)
+		switch round % 3 {
+		case 0:
+			r.prop.StepDown()
+		case 1:
+			r.loop.Lose(true)
+		case 2:
+			r.loop.Lose(false)
+		}
+		waitDone(t, b)
+		count := map[command.Outcome]int{}
+		last := command.Replied
+		for i := range b.Requests {
+			x := &b.Requests[i]
+			order := map[command.Outcome]int{command.Replied: 0, command.InDoubt: 1, command.Refused: 2}
+			if order[x.Outcome] < order[last] {
+				t.Fatalf("round %d: request %d ended with %v behind one with %v", round, i, x.Outcome, last)
+			}
+			last = x.Outcome
+			count[last]++
+			if last == command.Replied && text(x.Reply) != fmt.Sprintf(":%d\r\n", i+1) {
+				t.Fatalf("round %d: request %d got %q", round, i, text(x.Reply))
+			}
+		}
+		r.prop.StepDown()
+		r.establish(r.loop.Elect())
+		n, _ := strconv.Atoi(r.value(name))
+		if n < count[command.Replied] || n > count[command.Replied]+count[command.InDoubt] || count[command.InDoubt] > 1024 {
+			t.Fatalf("round %d: %d executed, %d in doubt, %d refused; the counter is %d", round,
+				count[command.Replied], count[command.InDoubt], count[command.Refused], n)
+		}
+	}
+}
+
+// flaky is a raft on which everything goes wrong from time to time.
+type flaky struct {
+	loop *loopback.Loop
+	mu   sync.Mutex
+	rnd  *rand.Rand // guarded by mu
+}
+
+// swallowed is a future that says an entry was applied, which it was not.
+type swallowed struct{}
+
+func (swallowed) Error() error  { return nil }
+func (swallowed) Response() any { return nil }
+func (swallowed) Index() uint64 { return 1 }
+
+// Apply hands on three of four entries; something happens to the others.
+func (f *flaky) Apply(cmd []byte, timeout time.Duration) raft.ApplyFuture {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rnd.IntN(4) != 0 {
+		return f.loop.Apply(cmd, timeout)
+	}
+	switch n := f.rnd.IntN(8); n {
+	case 0:
+		f.loop.Forget()
+	case 1:
+		return swallowed{}
+	case 2, 3:
+		future := f.loop.Apply(cmd, timeout)
+		f.loop.Lose(n == 2)
+		return future
+	default:
+		f.loop.Fail([]error{
+			raft.ErrNotLeader, raft.ErrEnqueueTimeout, raft.ErrLeadershipLost, raft.ErrLeadershipTransferInProgress,
+		}[n-4])
+	}
+	return f.loop.Apply(cmd, timeout)
+}
+
+// Property: P5. On a raft on which anything goes wrong at any time, every request
+// and every operation of the server itself ends exactly once, what was answered has
+// happened, what was refused has not, and the counts add up.
+func TestEndingsAreTrueOnAFlakyRaft(t *testing.T) {
+	rnd := dice(t)
+	r := newFSM(t)
+	shaky := &flaky{rnd: rnd}
+	r.run(func(c *raftfsm.ProposerConfig) {
+		shaky.loop = r.loop
+		c.Applier, c.Timeout = shaky, 15*time.Millisecond
+	})
+	const writers, enough = 6, 100
+	var replied, unsure [writers]int
+	var submitted atomic.Uint64
+	var work, care sync.WaitGroup
+	for w := range writers {
+		work.Go(func() {
+			b := command.NewBatch()
+			for replied[w] < enough {
+				b.Reset()
+				b.Requests = append(b.Requests, incr(fmt.Sprint(w)), get("x"), incr(fmt.Sprint(w)))
+				submitted.Add(3)
+				r.prop.Submit(b)
+				waitDone(t, b)
+				for _, i := range []int{0, 2} {
+					switch b.Requests[i].Outcome {
+					case command.Replied:
+						replied[w]++
+					case command.InDoubt:
+						unsure[w]++
+					default:
+					}
+				}
+			}
+		})
+	}
+	work.Go(func() {
+		for i := range enough {
+			err := r.prop.PutMember(t.Context(), store.Member{ID: "n1", DataPort: i + 1})
+			if err == nil {
+				err = r.prop.Expire(t.Context(), []store.Victim{{Key: "k", Deadline: 1}})
+			}
+			if err != nil && !errors.Is(err, raftfsm.ErrRefused) && !errors.Is(err, raftfsm.ErrUnknown) {
+				t.Errorf("operation %d: %v", i, err)
+			}
+		}
+	})
+	done := make(chan struct{})
+	care.Go(func() { // what the node does: establish whenever it is not
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(100 * time.Microsecond):
+			}
+			if r.fsm.EstablishedTerm() == 0 {
+				_ = r.prop.Establish(t.Context(), r.loop.Elect())
+			}
+		}
+	})
+	work.Wait()
+	close(done)
+	care.Wait()
+	checkCounters(t, r, replied[:], unsure[:])
+	eventually(t, "the counts add up", func() bool {
+		s := r.prop.Stats()
+		return s.Requests+s.Refused+s.InDoubt == submitted.Load() && s.Flying+s.Queued == 0
+	})
+}
+
+// checkCounters lets what is on its way be applied and compares the counters with
+// what their writers were told.
+func checkCounters(t *testing.T, r *rig, replied, unsure []int) {
+	t.Helper()
+	eventually(t, "everything is applied", func() bool { return r.loop.Waiting() == 0 })
+	r.loop.Do(func() {})
+	sure, open := 0, 0
+	for w := range replied {
+		n, _ := strconv.Atoi(r.value(fmt.Sprint(w)))
+		if n < replied[w] || n > replied[w]+unsure[w] {
+			t.Errorf("writer %d: %d replied, %d in doubt, counter %d", w, replied[w], unsure[w], n)
+		}
+		sure, open = sure+replied[w], open+unsure[w]
+	}
+	t.Logf("%d replied, %d in doubt", sure, open)
+	if sure == 0 || open == 0 {
+		t.Error("nothing was replied, or nothing went wrong: the test shows nothing")
+	}
+}
