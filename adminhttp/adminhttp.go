@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,7 +39,8 @@ const (
 	idleTimeout     = 90 * time.Second // scrapes come every few seconds to a minute
 	shutdownTimeout = 2 * time.Second
 	maxHeaderBytes  = 16 << 10
-	maxScrapes      = 4 // metrics requests served at once; more are refused with 503
+	maxScrapes      = 4   // metrics requests served at once; more are refused with 503
+	maxConnections  = 256 // open at once; further ones are closed: the process needs its descriptors elsewhere
 )
 
 // Handler answers the four paths. The three checks answer 200, or 503 with the
@@ -107,7 +109,7 @@ func New(cfg Config) *Server {
 // ended it, and may be called once.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(l) }()
+	go func() { served <- s.http.Serve(newLimited(l)) }()
 	select {
 	case err := <-served:
 		return err
@@ -123,4 +125,43 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		err = errors.Join(err, stopped)
 	}
 	return err
+}
+
+// limited accepts a bounded number of connections at a time and closes others at
+// once.
+type limited struct {
+	net.Listener
+	places chan struct{} // holds a token per connection that is open
+}
+
+func newLimited(l net.Listener) *limited {
+	return &limited{l, make(chan struct{}, maxConnections)}
+}
+
+// Accept returns the next connection there is a place for.
+func (l *limited) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.places <- struct{}{}:
+			return &placed{Conn: conn, leave: sync.OnceFunc(func() { <-l.places })}, nil
+		default:
+			_ = conn.Close() // refused
+		}
+	}
+}
+
+// placed is a connection that gives its place back when it is closed.
+type placed struct {
+	net.Conn
+	leave func()
+}
+
+// Close closes the connection.
+func (c *placed) Close() error {
+	c.leave()
+	return c.Conn.Close()
 }

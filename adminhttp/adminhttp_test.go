@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -168,5 +169,54 @@ func TestRunReturnsListenerError(t *testing.T) {
 	l.Close()
 	if err := adminhttp.New(config()).Run(t.Context(), l); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Run: %v, want %v", err, net.ErrClosed)
+	}
+}
+
+// Whoever opens connections and says nothing takes no more than a few of the
+// process's descriptors, and gives them back.
+func TestConnectionsAreBounded(t *testing.T) {
+	const bound, tries = 256, 300
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- adminhttp.New(config()).Run(ctx, l) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	ask := func(conn net.Conn) bool {
+		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		_, _ = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+		answer := make([]byte, 12)
+		_, err := io.ReadFull(conn, answer)
+		return err == nil && string(answer) == "HTTP/1.1 200"
+	}
+	dial := func() net.Conn {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	var open []net.Conn
+	for range tries {
+		if conn := dial(); ask(conn) {
+			open = append(open, conn)
+		}
+	}
+	if len(open) != bound {
+		t.Errorf("%d connections are served at once, want %d", len(open), bound)
+	}
+	_ = open[0].Close()
+	for deadline := time.Now().Add(5 * time.Second); !ask(dial()); {
+		if time.Now().After(deadline) {
+			t.Fatal("a place that was given back is not used again")
+		}
 	}
 }
