@@ -28,30 +28,37 @@ func dice(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// pausing returns a master whose state machine stops in the middle of an entry, at
-// the request it also returns, until goOn is closed. It tells when it has.
-func pausing(t *testing.T) (r *rig, pause command.Request, paused <-chan struct{}, goOn chan<- struct{}) {
+// pausing is a master whose state machine stops in the middle of an entry.
+type pausing struct {
+	*rig
+	pause  command.Request // where it stops
+	paused chan struct{}   // closed when it has
+	goOn   chan struct{}   // to be closed
+}
+
+func newPausing(t *testing.T) pausing {
 	t.Helper()
-	in, out := make(chan struct{}), make(chan struct{})
+	p := pausing{paused: make(chan struct{}), goOn: make(chan struct{})}
 	spec := &command.Spec{Name: "pause", Do: command.Handler{Route: command.RouteRead, Read: func(*store.Reader, [][]byte) resp.Value {
-		close(in)
-		<-out
+		close(p.paused)
+		<-p.goOn
 		return resp.OK
 	}}}
-	r = newFSMOn(t, clock.System{}, spec)
-	r.run()
-	r.establish(1)
-	return r, req(spec), in, out
+	p.pause = req(spec)
+	p.rig = newFSMOn(t, clock.System{}, spec)
+	p.run()
+	p.establish(1)
+	return p
 }
 
 // Property: P5. An entry that is being applied when leadership ends is answered as
 // what it is, executed; StepDown does not wait for it, and what comes behind it
 // ends at once.
 func TestStepDownAmidAnEntry(t *testing.T) {
-	r, pause, paused, goOn := pausing(t)
-	inside := batch(set("a", "1"), pause, incr("n"), get("a"))
+	r := newPausing(t)
+	inside := batch(set("a", "1"), r.pause, incr("n"), get("a"))
 	r.prop.Submit(inside)
-	<-paused
+	<-r.paused
 	behind, waiting := batch(set("b", "1")), batch(set("c", "1"))
 	r.prop.Submit(behind)
 	eventually(t, "the second entry is in raft's hands", func() bool { return r.prop.Stats().Flying == 2 && r.loop.Waiting() == 1 })
@@ -68,7 +75,7 @@ func TestStepDownAmidAnEntry(t *testing.T) {
 		t.Fatal("the entry has ended before it was applied")
 	default:
 	}
-	close(goOn)
+	close(r.goOn)
 	waitDone(t, inside)
 	wantEndings(t, inside, ok, ok, ":1\r\n", "$1\r\n1\r\n")
 	r.establish(r.loop.Elect())
@@ -79,19 +86,19 @@ func TestStepDownAmidAnEntry(t *testing.T) {
 // entries is being applied loses nothing: the rest of a batch whose first part
 // belongs to the earlier reign is refused, not carried over.
 func TestRestOfABatchDoesNotCrossReigns(t *testing.T) {
-	r, pause, paused, goOn := pausing(t)
-	reqs := []command.Request{pause}
+	r := newPausing(t)
+	reqs := []command.Request{r.pause}
 	for range 1500 {
 		reqs = append(reqs, incr("n"))
 	}
 	long := batch(reqs...)
 	r.prop.Submit(long)
-	<-paused
+	<-r.paused
 	r.prop.StepDown()
 	again := make(chan error, 1)
 	go func() { again <- r.prop.Establish(t.Context(), r.loop.Elect()) }()
 	eventually(t, "the establishing entry is behind", func() bool { return r.loop.Waiting() == 1 })
-	close(goOn)
+	close(r.goOn)
 	waitDone(t, long)
 	if err := <-again; err != nil {
 		t.Fatal(err)

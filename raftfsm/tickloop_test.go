@@ -31,6 +31,7 @@ func (r *rig) removals() map[string]int {
 // raft goes on, and no key goes twice.
 func TestTicksGoOnAfterRaftWasStuck(t *testing.T) {
 	inBubble(t, 0, func(t *testing.T, r *rig) {
+		t.Helper()
 		for i := range 600 { // more than one tick
 			r.submit(setUntil(fmt.Sprint(i), r.fsm.Instant()+100))
 		}
@@ -57,6 +58,7 @@ func TestTicksGoOnAfterRaftWasStuck(t *testing.T) {
 func TestTicksGoOnAfterLosingLeadership(t *testing.T) {
 	for _, committed := range []bool{false, true} {
 		inBubble(t, 0, func(t *testing.T, r *rig) {
+			t.Helper()
 			r.submit(setUntil("k", r.fsm.Instant()+100))
 			r.loop.Hold()
 			pass(170 * time.Millisecond)
@@ -84,6 +86,7 @@ func TestTicksGoOnAfterLosingLeadership(t *testing.T) {
 // stays: the tick is behind in the log and names the old deadline.
 func TestProlongedKeyOutlivesTheTickOnItsWay(t *testing.T) {
 	inBubble(t, 100*time.Millisecond, func(t *testing.T, r *rig) {
+		t.Helper()
 		end := r.fsm.Instant() + 1000
 		r.submit(setUntil("k", end), setUntil("other", end))
 		pass(time.Duration(end-10-r.fsm.Instant()) * time.Millisecond)
