@@ -5,7 +5,6 @@ package pubsub
 
 import (
 	"container/list"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -48,6 +47,7 @@ type Hub struct {
 	limits   Limits
 	channels map[string]*topic
 	patterns map[string]*topic
+	round    uint64    // counts the messages
 	order    list.List // of the patterns' topics, as they were first subscribed to: the order of delivery
 }
 
@@ -64,10 +64,15 @@ const nameOverhead = 300
 // cost is the memory that a subscription to a topic of that name takes, in bytes.
 func cost(name string) int64 { return nameOverhead + int64(len(name)) }
 
-// What matching one pattern may cost: more than any that means no harm needs.
+// What matching may cost, in all and for each byte of the channel's name: more
+// than any pattern that means no harm needs, and than so easy ones take that they
+// are not counted. Those of one subscriber that are counted may together take
+// twice as much as one.
 const (
 	matchWork    = 1 << 16
-	matchPerByte = 64 // of the channel's name
+	matchPerByte = 64
+	easyWork     = 32
+	easyPerByte  = 4
 )
 
 // NewHub returns a hub without subscribers.
@@ -85,7 +90,7 @@ func (h *Hub) SetLimits(limits Limits) {
 // Publish hands payload to every subscription that it concerns and returns how
 // many these are; a subscriber counts once for the channel and once for each
 // pattern that matches. A subscriber whose queue would exceed the limits is
-// closed instead, and so is one with a pattern that takes too long to match.
+// closed instead, and so is one whose patterns take too long to match.
 // Publish never waits for a subscriber. The hub keeps payload until all have
 // taken it; it must not be changed any more.
 func (h *Hub) Publish(channel string, payload []byte) (receivers int) {
@@ -102,13 +107,19 @@ func (h *Hub) Publish(channel string, payload []byte) (receivers int) {
 	if t := h.channels[channel]; t != nil {
 		deliver(t, Message{Channel: channel, Payload: payload})
 	}
+	h.round++
+	most, easy := glob.Work(matchWork+matchPerByte*len(channel)), glob.Work(easyWork+easyPerByte*len(channel))
 	for e := h.order.Front(); e != nil; e = e.Next() {
 		t := e.Value.(*topic)
-		work := glob.Work(matchWork + matchPerByte*len(channel))
+		if len(overflown) > 0 && h.tiredLocked(t) {
+			continue
+		}
+		work := most
 		if glob.MatchWithin(&work, t.name, channel) {
 			deliver(t, Message{Pattern: t.name, ByPattern: true, Channel: channel, Payload: payload})
-		} else if work <= 0 {
-			overflown = slices.AppendSeq(overflown, maps.Keys(t.members))
+		}
+		if spent := most - work; spent > easy {
+			overflown = append(overflown, h.chargeLocked(t, spent, 2*most)...)
 		}
 	}
 	overflown = slices.DeleteFunc(overflown, func(s *Subscriber) bool { return !s.closeLocked() })
@@ -117,6 +128,35 @@ func (h *Hub) Publish(channel string, payload []byte) (receivers int) {
 		s.overflown()
 	}
 	return receivers
+}
+
+// chargeLocked counts what matching a pattern has cost against everybody who is
+// subscribed to it, and returns those for whom it is too much for one message.
+func (h *Hub) chargeLocked(t *topic, spent, most glob.Work) (over []*Subscriber) {
+	for s := range t.members {
+		if s.round != h.round {
+			s.round, s.left = h.round, most
+		}
+		s.left -= spent
+		if 2*spent >= most { // this pattern alone was too hard
+			s.left = 0
+		}
+		if s.left <= 0 {
+			over = append(over, s)
+		}
+	}
+	return over
+}
+
+// tiredLocked tells whether nobody is left who may have the pattern matched: all
+// who are subscribed to it are to be closed for what matching has cost.
+func (h *Hub) tiredLocked(t *topic) bool {
+	for s := range t.members {
+		if s.round != h.round || s.left > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // Channels are the channels with subscribers whose names match pattern, sorted;

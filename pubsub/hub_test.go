@@ -171,6 +171,32 @@ func TestHardPatternsKeepNobodyWaiting(t *testing.T) {
 	check(t, "patterns left", hub.NumPat(), 1)
 }
 
+// P7. Many patterns of which none is too hard by itself are no way around that:
+// what those of one subscriber take for one message is bounded, and publishing is
+// quick however many there are.
+func TestManyHardPatternsKeepNobodyWaiting(t *testing.T) {
+	hub := pubsub.NewHub(pubsub.Limits{})
+	closed := 0
+	bad, good, shares := hub.Subscriber(func() { closed++ }), hub.Subscriber(nil), hub.Subscriber(nil)
+	for i := range 10_000 {
+		bad.PSubscribe(fmt.Sprint("*[", strings.Repeat("b", 4000), i))
+	}
+	shares.PSubscribe(fmt.Sprint("*[", strings.Repeat("b", 4000), 9999))
+	for i := range 10_000 { // any number of usual ones is no harm
+		good.PSubscribe(fmt.Sprint("*user:", i, ":*"))
+	}
+	good.PSubscribe("*")
+	start := time.Now()
+	check(t, "receivers", hub.Publish("+switch-master", []byte("x")), 1)
+	if took := time.Since(start); took > 200*time.Millisecond {
+		t.Errorf("publishing took %v", took)
+	}
+	check(t, "closed", closed, 1)
+	check(t, "messages", show(good.Take(nil)), []string{"*|+switch-master|x"})
+	check(t, "patterns left", hub.NumPat(), 10_002)
+	check(t, "receivers of another", hub.Publish("user:77:x", nil), 2)
+}
+
 // P7. Leaving costs the same however many patterns there are: a client that goes
 // with very many does not hold up the others.
 func TestLeavingManyPatternsIsQuick(t *testing.T) {

@@ -3,6 +3,8 @@ package pubsub
 import (
 	"maps"
 	"slices"
+
+	"github.com/holdfast/holdfast/internal/glob"
 )
 
 // keptQueue is the largest queue, in messages, whose memory is kept for reuse.
@@ -21,6 +23,8 @@ type Subscriber struct {
 	queue              []Message
 	bytes              int64
 	closed             bool
+	round              uint64    // the message that left is about
+	left               glob.Work // what matching its patterns may still cost
 }
 
 // Subscriber returns a receiver without subscriptions. If it exceeds the limits
