@@ -133,6 +133,82 @@ func TestStepDownGivesUpEstablishing(t *testing.T) {
 	wantEndings(t, r.submit(set("k", "v")), ok)
 }
 
+// stuck is a raft that takes no entry until it is told to: its queue is full.
+type stuck struct {
+	loop *loopback.Loop
+	full atomic.Bool
+	goOn chan struct{}
+}
+
+// Apply waits for room.
+func (s *stuck) Apply(cmd []byte, timeout time.Duration) raft.ApplyFuture {
+	if s.full.Load() {
+		<-s.goOn
+	}
+	return s.loop.Apply(cmd, timeout)
+}
+
+// Property: P5, P8. While raft takes nothing, StepDown ends everything all the same,
+// an establishing entry that waits for its turn included, and nothing of it is left
+// for the next reign.
+func TestStepDownWhileRaftTakesNothing(t *testing.T) {
+	r, jam := newFSM(t), &stuck{goOn: make(chan struct{})}
+	r.run(func(c *raftfsm.ProposerConfig) {
+		jam.loop = r.loop
+		c.Applier = jam
+	})
+	r.establish(1)
+	jam.full.Store(true)
+	handed, waiting := batch(set("a", "1")), batch(set("b", "1"))
+	r.prop.Submit(handed)
+	eventually(t, "it is handed to raft", func() bool { return r.prop.Stats().Entries == 2 })
+	r.prop.Submit(waiting)
+	r.prop.StepDown()
+	waitDone(t, handed)
+	waitDone(t, waiting)
+	wantEndings(t, handed, doubt)
+	wantEndings(t, waiting, refused)
+	for range 2 {
+		ended := make(chan error, 1)
+		go func() { ended <- r.prop.Establish(t.Context(), 1) }()
+		eventually(t, "it is told", func() bool {
+			r.prop.StepDown() // perhaps before it has begun
+			return len(ended) == 1
+		})
+		if err := <-ended; !errors.Is(err, raftfsm.ErrRefused) {
+			t.Fatal(err)
+		}
+	}
+	jam.full.Store(false)
+	close(jam.goOn)
+	r.establish(r.loop.Elect())
+	wantEndings(t, r.submit(get("a"), get("b"), incr("n")), "$1\r\n1\r\n", null, ":1\r\n")
+	if entries := r.prop.Stats().Entries; entries != 4 { // two that establish, the one in doubt, this one
+		t.Fatalf("%d entries were proposed", entries)
+	}
+}
+
+// Property: P8. Entries that raft has forgotten keep others waiting for no longer
+// than the time limit: what waits goes on by itself.
+func TestWaitingRequestsGoOnBehindForgottenEntries(t *testing.T) {
+	r := newMaster(t, func(c *raftfsm.ProposerConfig) { c.Timeout = 50 * time.Millisecond })
+	var lost []*command.Batch
+	for i := range 2 {
+		r.loop.Forget()
+		lost = append(lost, batch(incr("n")))
+		r.prop.Submit(lost[i])
+		eventually(t, "in flight", func() bool { return r.prop.Stats().Entries == uint64(i+2) })
+	}
+	waiting := batch(incr("n"))
+	r.prop.Submit(waiting)
+	for _, b := range append(lost, waiting) {
+		waitDone(t, b)
+	}
+	wantEndings(t, lost[0], doubt)
+	wantEndings(t, lost[1], doubt)
+	wantEndings(t, waiting, ":1\r\n")
+}
+
 // Property: an entry that is applied long after its requests ended in doubt does
 // what was asked, and touches neither the batch nor the memory of its arguments,
 // which belong to the submitter again.

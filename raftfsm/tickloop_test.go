@@ -184,3 +184,21 @@ func TestKeyGoneToARidingReadStaysGone(t *testing.T) {
 		t.Error("the nodes differ")
 	}
 }
+
+// Property: P4. A read beside an entry looks at the entry's instant and not at the
+// present one: a key that became due while the entry was on its way is shown, for a
+// later master could show it too.
+func TestRidingReadLooksAtTheStamp(t *testing.T) {
+	r := newMaster(t)
+	r.submit(setUntil("k", r.fsm.Instant()+1000))
+	r.clock.Advance(999 * time.Millisecond)
+	r.loop.Hold()
+	b := batch(set("x", "1"), get("k"))
+	r.prop.Submit(b)
+	eventually(t, "in flight", func() bool { return r.loop.Waiting() == 1 })
+	r.clock.Advance(time.Hour)
+	r.loop.Release()
+	waitDone(t, b)
+	wantEndings(t, b, ok, "$1\r\nv\r\n")
+	wantEndings(t, r.submit(set("x", "2"), get("k")), ok, null)
+}
