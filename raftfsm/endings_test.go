@@ -337,30 +337,8 @@ func TestEndingsAreTrueOnAFlakyRaft(t *testing.T) {
 		c.Applier, c.Timeout = shaky, 15*time.Millisecond
 	})
 	const writers, enough = 6, 100
-	var replied, unsure [writers]int
-	var submitted atomic.Uint64
 	var work, care sync.WaitGroup
-	for w := range writers {
-		work.Go(func() {
-			b := command.NewBatch()
-			for replied[w] < enough {
-				b.Reset()
-				b.Requests = append(b.Requests, incr(fmt.Sprint(w)), get("x"), incr(fmt.Sprint(w)))
-				submitted.Add(3)
-				r.prop.Submit(b)
-				waitDone(t, b)
-				for _, i := range []int{0, 2} {
-					switch b.Requests[i].Outcome {
-					case command.Replied:
-						replied[w]++
-					case command.InDoubt:
-						unsure[w]++
-					default:
-					}
-				}
-			}
-		})
-	}
+	books := r.write(&work, writers, enough)
 	work.Go(func() {
 		for i := range enough {
 			err := r.prop.PutMember(t.Context(), store.Member{ID: "n1", DataPort: i + 1})
@@ -388,26 +366,60 @@ func TestEndingsAreTrueOnAFlakyRaft(t *testing.T) {
 	work.Wait()
 	close(done)
 	care.Wait()
-	checkCounters(t, r, replied[:], unsure[:])
+	books.check(t, r)
 	eventually(t, "the counts add up", func() bool {
 		s := r.prop.Stats()
-		return s.Requests+s.Refused+s.InDoubt == submitted.Load() && s.Flying+s.Queued == 0
+		return s.Requests+s.Refused+s.InDoubt == books.submitted.Load() && s.Flying+s.Queued == 0
 	})
 }
 
-// checkCounters lets what is on its way be applied and compares the counters with
-// what their writers were told.
-func checkCounters(t *testing.T, r *rig, replied, unsure []int) {
+// books are what the writers of counters were told.
+type books struct {
+	replied, unsure []int // by writer, one of which each counter is
+	submitted       atomic.Uint64
+}
+
+// write starts writers that count, with a read in between, until each was told of
+// enough successes.
+func (r *rig) write(wait *sync.WaitGroup, writers, enough int) *books {
+	k := &books{replied: make([]int, writers), unsure: make([]int, writers)}
+	for w := range writers {
+		wait.Go(func() {
+			b := command.NewBatch()
+			for k.replied[w] < enough {
+				b.Reset()
+				b.Requests = append(b.Requests, incr(fmt.Sprint(w)), get("x"), incr(fmt.Sprint(w)))
+				k.submitted.Add(3)
+				r.prop.Submit(b)
+				waitDone(r.t, b)
+				for _, i := range []int{0, 2} {
+					switch b.Requests[i].Outcome {
+					case command.Replied:
+						k.replied[w]++
+					case command.InDoubt:
+						k.unsure[w]++
+					default:
+					}
+				}
+			}
+		})
+	}
+	return k
+}
+
+// check lets what is on its way be applied and compares the counters with what
+// their writers were told.
+func (k *books) check(t *testing.T, r *rig) {
 	t.Helper()
 	eventually(t, "everything is applied", func() bool { return r.loop.Waiting() == 0 })
 	r.loop.Do(func() {})
 	sure, open := 0, 0
-	for w := range replied {
+	for w := range k.replied {
 		n, _ := strconv.Atoi(r.value(fmt.Sprint(w)))
-		if n < replied[w] || n > replied[w]+unsure[w] {
-			t.Errorf("writer %d: %d replied, %d in doubt, counter %d", w, replied[w], unsure[w], n)
+		if n < k.replied[w] || n > k.replied[w]+k.unsure[w] {
+			t.Errorf("writer %d: %d replied, %d in doubt, counter %d", w, k.replied[w], k.unsure[w], n)
 		}
-		sure, open = sure+replied[w], open+unsure[w]
+		sure, open = sure+k.replied[w], open+k.unsure[w]
 	}
 	t.Logf("%d replied, %d in doubt", sure, open)
 	if sure == 0 || open == 0 {

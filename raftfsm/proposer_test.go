@@ -336,31 +336,8 @@ func TestCommandThatCannotBeReplicatedIsRefused(t *testing.T) {
 // has not.
 func TestEndingsAreTrueUnderRaces(t *testing.T) {
 	r := newMaster(t)
-	const writers, enough = 8, 100
-	var replied, unsure [writers]int
 	var wg sync.WaitGroup
-	for w := range writers {
-		wg.Go(func() {
-			b := command.NewBatch()
-			for replied[w] < enough {
-				b.Reset()
-				b.Requests = append(b.Requests, incr(fmt.Sprint(w)), get("x"), incr(fmt.Sprint(w)))
-				r.prop.Submit(b)
-				waitDone(t, b)
-				for i := range b.Requests {
-					if b.Requests[i].Exec == nil && b.Requests[i].Spec == raftfsm.SpecIncr {
-						switch b.Requests[i].Outcome {
-						case command.Replied:
-							replied[w]++
-						case command.InDoubt:
-							unsure[w]++
-						default:
-						}
-					}
-				}
-			}
-		})
-	}
+	books := r.write(&wg, 8, 100)
 	stop := make(chan struct{})
 	var chaos sync.WaitGroup
 	chaos.Go(func() {
@@ -386,12 +363,7 @@ func TestEndingsAreTrueUnderRaces(t *testing.T) {
 	close(stop)
 	chaos.Wait()
 	r.establish(r.loop.Elect())
-	for w := range writers {
-		n, _ := strconv.Atoi(r.value(fmt.Sprint(w)))
-		if n < replied[w] || n > replied[w]+unsure[w] {
-			t.Errorf("writer %d: %d replied, %d in doubt, counter %d", w, replied[w], unsure[w], n)
-		}
-	}
+	books.check(t, r)
 }
 
 // Property: ended is ended: after Run has returned everything is refused.
