@@ -56,6 +56,9 @@ type front struct {
 	data     *respserver.Server
 	sentinel *respserver.Server
 	hub      *pubsub.Hub // of the Sentinel port
+
+	files   int          // open files left to clients
+	clients atomic.Int64 // that the data port may serve, as far as the log has told
 }
 
 // alerts are what parts tell the node from goroutines of their own.
@@ -93,6 +96,7 @@ func open(cfg *config.Config, log *slog.Logger, version string) (*Node, error) {
 	}
 	n.state = store.New(cfg.Databases)
 	n.hub = pubsub.NewHub(hubLimits(cfg))
+	n.files = clientFiles()
 	n.started = n.clock.Boot()
 	n.roles.init()
 	n.reign.init()

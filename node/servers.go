@@ -50,11 +50,12 @@ func (n *Node) openServers(cfg *config.Config, data *command.Table) error {
 	if err != nil {
 		return fmt.Errorf("command table of the Sentinel port: %w", err)
 	}
+	dataTuning, sentinelTuning := n.tunings(cfg)
 	n.data = respserver.New(respserver.Config{
 		Table:       data,
 		Identity:    n.identity(cfg.Port),
 		LocalReads:  cfg.ReadMode == config.ReadLocal,
-		Tuning:      tuning(cfg, cfg.RequirePass),
+		Tuning:      dataTuning,
 		Submit:      n.proposer,
 		Confirm:     n.raft,
 		Data:        state{n.fsm, n.proposer},
@@ -72,7 +73,7 @@ func (n *Node) openServers(cfg *config.Config, data *command.Table) error {
 		Table:    sentinel,
 		Identity: n.identity(cfg.SentinelPort),
 		Sentinel: true,
-		Tuning:   tuning(cfg, cfg.SentinelRequirePass),
+		Tuning:   sentinelTuning,
 		Hub:      n.hub,
 		Info:     sentinelInfo{n},
 		Clock:    n.clock,

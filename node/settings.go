@@ -115,9 +115,21 @@ func (n *Node) replicate(next *config.Config) error {
 
 // tuneServers hands the changeable parameters to the servers.
 func (n *Node) tuneServers(c *config.Config) {
-	n.data.Tune(tuning(c, c.RequirePass))
-	n.sentinel.Tune(tuning(c, c.SentinelRequirePass))
+	data, sentinel := n.tunings(c)
+	n.data.Tune(data)
+	n.sentinel.Tune(sentinel)
 	n.hub.SetLimits(hubLimits(c))
+}
+
+// tunings are what the two servers take from the directives.
+func (n *Node) tunings(c *config.Config) (data, sentinel respserver.Tuning) {
+	data, sentinel = tuning(c, c.RequirePass), tuning(c, c.SentinelRequirePass)
+	data.MaxClients, sentinel.MaxClients = share(c.MaxClients, n.files)
+	if most := int64(data.MaxClients); n.clients.Swap(most) != most && data.MaxClients < c.MaxClients {
+		n.log.Warn("the process may open too few files for maxclients", "maxclients", c.MaxClients,
+			"data_port", data.MaxClients, "sentinel_port", sentinel.MaxClients)
+	}
+	return data, sentinel
 }
 
 // tuning is what a server with the given password takes from the directives.
