@@ -113,15 +113,11 @@ func (c *client) setUser(user string) {
 	c.limit()
 }
 
-// setName gives the connection a name, or tells that it may not have this one.
-func (c *client) setName(name []byte) error {
-	if !printable(name) {
-		return resp.ErrClientName
-	}
+// setName gives the connection a name, which must be printable.
+func (c *client) setName(name []byte) {
 	c.card.mu.Lock()
 	c.card.mu.name = string(name)
 	c.card.mu.Unlock()
-	return nil
 }
 
 // printable tells whether b can stand in a line of CLIENT LIST: no spaces, no

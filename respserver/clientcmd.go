@@ -23,9 +23,10 @@ func clientGetName(conn command.Conn, _ [][]byte) resp.Value {
 }
 
 func clientSetName(conn command.Conn, args [][]byte) resp.Value {
-	if err := conn.(*client).setName(args[2]); err != nil {
-		return resp.Err(err)
+	if !printable(args[2]) {
+		return resp.Err(resp.ErrClientName)
 	}
+	conn.(*client).setName(args[2])
 	return resp.OK
 }
 

@@ -176,6 +176,9 @@ func hello(conn command.Conn, args [][]byte) resp.Value {
 	if err != nil {
 		return resp.Err(err)
 	}
+	if g.setName && !printable(g.name) {
+		return resp.Err(resp.ErrClientName)
+	}
 	if g.auth {
 		if err := c.authenticate(g.user, g.password); err != nil {
 			return resp.Err(err)
@@ -185,9 +188,7 @@ func hello(conn command.Conn, args [][]byte) resp.Value {
 		return resp.Err(resp.ErrHelloNoAuth)
 	}
 	if g.setName {
-		if err := c.setName(g.name); err != nil {
-			return resp.Err(err)
-		}
+		c.setName(g.name)
 	}
 	if g.proto != 0 {
 		c.setProto(g.proto)

@@ -59,6 +59,7 @@ func TestHelloIsAllOrNothing(t *testing.T) {
 		{"HELLO 3 AUTH default wrong SETNAME me", "!WRONGPASS invalid username-password pair or user is disabled."},
 		{"HELLO 4 AUTH default sesame", "!NOPROTO unsupported protocol version"},
 		{"HELLO 3 AUTH default", "!ERR Syntax error in HELLO option 'AUTH'"},
+		{"HELLO 3 AUTH default sesame SETNAME m\x01e", "!ERR Client names cannot contain spaces, newlines or special characters."},
 		{"PING", noAuth},
 		{"HELLO 2 AUTH default sesame SETNAME me", "[server redis version 7.2.4 proto :2 id :1 mode standalone role master modules []]"},
 		{"CLIENT GETNAME", "me"},
