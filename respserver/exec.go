@@ -29,6 +29,7 @@ type transaction struct {
 	log    bool         // a command goes through the log
 	reads  bool         // a command reads the state
 	locals bool         // a command is Local
+	silent bool         // EXEC is not answered
 }
 
 type queued struct {
@@ -158,7 +159,7 @@ func exec(conn command.Conn, _ [][]byte) resp.Value {
 	if t == nil {
 		return resp.Err(resp.ErrExecNoMulti)
 	}
-	t.exec.Watch = c.seen
+	t.exec.Watch, t.silent = c.seen, c.now.muted
 	c.endTransaction()
 	switch {
 	case t.broken:
@@ -254,7 +255,7 @@ func (c *client) spliceLocals(t *transaction, replies []resp.Value) []resp.Value
 	for i, q := range t.queue {
 		switch {
 		case q.entry.spec.Do.Route == command.RouteLocal:
-			all[i] = c.localInExec(q)
+			all[i] = c.localInExec(q, t.silent)
 		case t.log:
 			if next < len(replies) {
 				all[i] = replies[next]
@@ -272,8 +273,9 @@ func (c *client) spliceLocals(t *transaction, replies []resp.Value) []resp.Value
 func (c *client) inExec() bool { return c.seg.settling }
 
 // localInExec runs a Local command of a transaction. Of several replies, which
-// SUBSCRIBE gives, the first one takes the command's place.
-func (c *client) localInExec(q queued) resp.Value {
+// SUBSCRIBE gives, the first one takes the command's place, unless EXEC is not
+// answered: SUBSCRIBE always is.
+func (c *client) localInExec(q queued, silent bool) resp.Value {
 	if check := q.entry.spec.Do.Check; check != nil {
 		if err := check(q.args); err != nil {
 			return resp.Err(err)
@@ -281,7 +283,7 @@ func (c *client) localInExec(q queued) resp.Value {
 	}
 	first := len(c.sess.late)
 	reply := c.local(q.entry, q.args, false)
-	if reply.Kind() == resp.KindNone && len(c.sess.late) > first {
+	if !silent && reply.Kind() == resp.KindNone && len(c.sess.late) > first {
 		reply = c.sess.late[first]
 		c.sess.late = slices.Delete(c.sess.late, first, first+1)
 	}
