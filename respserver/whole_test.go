@@ -102,14 +102,13 @@ type deaf struct{}
 
 func (deaf) Applied(raftfsm.Update) {}
 
-// establish makes the node master of raft's present term.
+// establish makes the node master of raft's present term, trying again if raft
+// refuses the entry.
 func (w *whole) establish(tb testing.TB) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testBound)
 	defer cancel()
-	if err := w.proposer.Establish(ctx, w.loop.Term()); err != nil {
-		tb.Fatal(err)
-	}
+	eventually(tb, "the node is established", func() bool { return w.proposer.Establish(ctx, w.loop.Term()) == nil })
 	w.role.Store(&respserver.Role{Master: true})
 }
 
