@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/holdfast/holdfast/internal/testkit"
+	"github.com/holdfast/holdfast/raftfsm"
+	"github.com/holdfast/holdfast/respserver"
 )
 
 // teller draws pipelines and knows as much of their effect as it takes to count
@@ -163,4 +165,58 @@ func dialPeer(tb testing.TB, addr string) *peer {
 	}
 	tb.Cleanup(func() { _ = conn.Close() })
 	return &peer{tb: tb, conn: conn}
+}
+
+// Each command of connections and servers answers as redis-server does, right and
+// wrong, in both protocols: every line on a connection of its own.
+func TestCommandsAnswerAsRedisDoes(t *testing.T) {
+	redis := testkit.StartRedis(t, "--enable-debug-command", "yes")
+	w := startWhole(t, func(c *respserver.Config, _ *raftfsm.ProposerConfig) { c.Tuning.DebugCommand = "yes" })
+	for _, pipeline := range [][]string{
+		{"PING"}, {"PING hello"}, {"PING a b"}, {"ECHO"}, {"ECHO a"}, {"ECHO a b"}, {"QUIT", "PING"}, {"QUIT now", "PING"},
+		{"SELECT"}, {"SELECT 15"}, {"SELECT 16"}, {"SELECT -1"}, {"SELECT 01"}, {"SELECT +1"}, {"SELECT 9223372036854775808"}, {"SELECT 1 2"},
+		{"HELLO"}, {"HELLO 2"}, {"HELLO 3"}, {"HELLO 1"}, {"HELLO 4"}, {"HELLO -3"}, {"HELLO three"}, {"HELLO 3 AUTH"}, {"HELLO 3 AUTH default"},
+		{"HELLO 3 AUTH default any"}, {"HELLO 3 AUTH nobody any"}, {"HELLO 3 SETNAME"}, {"HELLO 3 SETNAME me", "CLIENT GETNAME"},
+		{"HELLO 3 SETNAME a\x01b", "CLIENT GETNAME"}, {"HELLO 3 setname a auth default x SETNAME b", "CLIENT GETNAME"}, {"HELLO 3 WHAT"}, {"HELLO 2 2"},
+		{"AUTH"}, {"AUTH any"}, {"AUTH default any"}, {"AUTH nobody any"}, {"AUTH a b c"}, {"RESET"}, {"RESET now"},
+		{"CLIENT"}, {"CLIENT WHAT"}, {"CLIENT ID x"}, {"CLIENT GETNAME"}, {"CLIENT GETNAME x"}, {"CLIENT SETNAME"}, {"CLIENT SETNAME a", "CLIENT GETNAME"},
+		{"CLIENT SETNAME a\x7fb"}, {"CLIENT INFO x"}, {"CLIENT LIST TYPE"}, {"CLIENT LIST TYPE what"}, {"CLIENT LIST TYPE master"}, {"CLIENT LIST ID"},
+		{"CLIENT LIST ID x"}, {"CLIENT LIST ID 99999"}, {"CLIENT LIST WHAT"}, {"CLIENT LIST TYPE normal x"}, {"CLIENT KILL"}, {"CLIENT KILL x"},
+		{"CLIENT KILL 1.2.3.4:5"}, {"CLIENT KILL ID"}, {"CLIENT KILL ID 0"}, {"CLIENT KILL ID -1"}, {"CLIENT KILL ID x"}, {"CLIENT KILL ID 99999"},
+		{"CLIENT KILL TYPE what"}, {"CLIENT KILL TYPE master"}, {"CLIENT KILL USER nobody"}, {"CLIENT KILL ADDR 1.2.3.4:5"}, {"CLIENT KILL LADDR 1.2.3.4:5"},
+		{"CLIENT KILL SKIPME"}, {"CLIENT KILL SKIPME maybe"}, {"CLIENT KILL ID 99999 TYPE"}, {"CLIENT KILL ID 99999 TYPE normal SKIPME no"},
+		{"CLIENT KILL TYPE pubsub"}, {"CLIENT UNBLOCK"}, {"CLIENT UNBLOCK x"}, {"CLIENT UNBLOCK 99999"}, {"CLIENT UNBLOCK 99999 ERROR"},
+		{"CLIENT UNBLOCK 99999 WHAT"}, {"CLIENT UNBLOCK 99999 ERROR x"}, {"CLIENT REPLY"}, {"CLIENT REPLY ON"}, {"CLIENT REPLY WHAT"},
+		{"CLIENT REPLY OFF", "PING", "CLIENT REPLY ON", "PING"}, {"CLIENT REPLY SKIP", "PING", "PING"}, {"CLIENT REPLY SKIP", "NOSUCH", "PING"},
+		{"CLIENT REPLY SKIP", "CLIENT REPLY SKIP", "PING", "PING"}, {"CLIENT REPLY OFF", "CLIENT REPLY SKIP", "PING", "CLIENT REPLY ON", "PING"},
+		{"CLIENT NO-EVICT"}, {"CLIENT NO-EVICT on"}, {"CLIENT NO-EVICT OFF"}, {"CLIENT NO-EVICT what"}, {"CLIENT GETREDIR"}, {"CLIENT GETREDIR x"},
+		{"MULTI", "EXEC"}, {"MULTI x"}, {"EXEC"}, {"EXEC x"}, {"DISCARD"}, {"DISCARD x"}, {"WATCH"}, {"UNWATCH"}, {"UNWATCH x"}, {"MULTI", "MULTI", "PING", "EXEC"},
+		{"MULTI", "WATCH a", "PING", "EXEC"}, {"MULTI", "NOSUCH", "EXEC", "EXEC"}, {"MULTI", "GET", "DISCARD", "PING"}, {"MULTI", "SHUTDOWN", "EXEC"},
+		{"MULTI", "SAVE", "EXEC"}, {"MULTI", "SELECT 99", "SELECT 3", "EXEC"}, {"MULTI", "UNWATCH", "EXEC"}, {"MULTI", "ECHO a", "CLIENT GETNAME", "EXEC"},
+		{"MULTI", "CLIENT SETNAME \x01", "INCR x", "EXEC"}, {"MULTI", "WAIT 5 0", "EXEC"}, {"MULTI", "SET s x", "INCR s", "GET s", "DEL s", "EXEC"},
+		{"WAIT"}, {"WAIT 0 0"}, {"WAIT -1 0"}, {"WAIT x 0"}, {"WAIT 0 x"}, {"WAIT 0 -1"}, {"WAIT 1 10"}, {"SET w 1", "WAIT 1 10", "DEL w"},
+		{"CONFIG"}, {"CONFIG WHAT"}, {"CONFIG GET"}, {"CONFIG GET nosuch"}, {"CONFIG GET databases"}, {"CONFIG GET DataBases nosuch"}, {"CONFIG SET"},
+		{"CONFIG SET a"}, {"CONFIG SET nosuch 1"}, {"CONFIG SET a b c"}, {"CONFIG RESETSTAT"}, {"CONFIG RESETSTAT x"},
+		{"INFO nosuch"}, {"INFO cluster"}, {"INFO modules"}, {"INFO modules cluster nosuch"}, {"ROLE x"}, {"TIME x"}, {"LASTSAVE x"}, {"BGSAVE x"},
+		{"BGSAVE SCHEDULE x"}, {"SAVE x"}, {"SHUTDOWN x"}, {"SHUTDOWN SAVE NOSAVE"}, {"SHUTDOWN ABORT"}, {"SHUTDOWN ABORT NOW"},
+		{"READONLY"}, {"READWRITE"}, {"READONLY x"}, {"DEBUG"}, {"DEBUG WHAT"}, {"DEBUG SLEEP"}, {"DEBUG SLEEP 0"}, {"DEBUG SLEEP 0 0"},
+		{"SUBSCRIBE"}, {"SUBSCRIBE a a b", "PING", "PING x", "GET a", "UNSUBSCRIBE b", "UNSUBSCRIBE", "GET a"}, {"PSUBSCRIBE a* a", "SUBSCRIBE a", "PUNSUBSCRIBE a", "RESET", "PING"},
+		{"UNSUBSCRIBE"}, {"PUNSUBSCRIBE"}, {"UNSUBSCRIBE a b"}, {"SUBSCRIBE a", "MULTI"}, {"SUBSCRIBE a", "QUIT", "PING"}, {"SUBSCRIBE a", "NOSUCH", "GET"},
+		{"MULTI", "SUBSCRIBE a", "GET a", "EXEC", "GET a"}, {"SUBSCRIBE a", "HELLO 2", "AUTH x", "CLIENT ID", "ECHO a"},
+		{"nosuch"}, {"nosuch a b c"}, {"nosuch " + strings.Repeat("long ", 60)}, {"hosts x"},
+		{"SENTINEL masters"}, {"COMMAND WHAT"}, {"COMMAND COUNT x"}, {"COMMAND GETKEYS"}, {"COMMAND GETKEYS GET a"}, {"COMMAND GETKEYS PING"},
+	} {
+		for _, proto := range []string{"HELLO 2", "HELLO 3"} {
+			ours, theirs := w.dial(t), dialPeer(t, redis.Addr())
+			lines := append([]string{proto}, pipeline...)
+			lines = append(lines, "RESET", "ECHO the-end")
+			ours.send(lines...)
+			theirs.send(lines...)
+			if got, want := ours.replies(0), theirs.replies(0); !slices.Equal(got, want) {
+				t.Errorf("%s:\n got %s\nwant %s", strings.Join(lines, " | "), strings.Join(got, " | "), strings.Join(want, " | "))
+			}
+			_ = ours.conn.Close()
+			_ = theirs.conn.Close()
+		}
+	}
 }
