@@ -79,7 +79,7 @@ func (c *client) reject(e *entry, err error, muted bool) {
 
 // rejectCall answers a call of no command, or with a wrong number of arguments.
 func (c *client) rejectCall(args [][]byte, err error, muted bool) {
-	if word(args[0], execName) {
+	if word(args[0], execName) && c.srv.table.ByName(execName) != nil {
 		err = c.abortExec(err)
 	}
 	c.reject(nil, err, muted)
