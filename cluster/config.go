@@ -58,8 +58,12 @@ type Config struct {
 type LogConfig struct {
 	Store         string // LogStoreWAL or LogStoreBolt; "" for the former
 	MaxEntryBytes int64  // largest command; 0 for 32 MiB, at most 60 MiB
-	SnapshotBytes int64  // log bytes that lead to a snapshot; 0 for 256 MiB
+	SnapshotBytes int64  // log bytes that lead to a snapshot; 0 for 512 MiB
 	TrailingBytes int64  // log bytes kept behind a snapshot for slow followers; 0 for 128 MiB
+	// Check tells why this release cannot apply a command that is in the log. It is
+	// asked about those behind the last snapshot before raft starts: the node is not
+	// started over a log that it could not apply. Nil for no check.
+	Check func(cmd []byte) error
 	// DatasetBytes is roughly how big a snapshot is: one is not made before the
 	// log has grown by as much. Nil for 0. Called from a goroutine of the node.
 	DatasetBytes func() int64
@@ -98,7 +102,7 @@ const (
 	minElection   = 20 * time.Millisecond
 	defaultEntry  = 32 << 20
 	maxEntry      = 60 << 20 // raft-wal cannot read entries over 64 MiB
-	defaultSnap   = 256 << 20
+	defaultSnap   = 512 << 20
 	defaultTrail  = 128 << 20
 	defaultTiming = 250 * time.Millisecond
 )

@@ -13,6 +13,7 @@ var layers = []map[string]node{
 		"internal/clock":    {third: []string{"golang.org/x/sys"}},
 		"internal/glob":     {},
 		"internal/durable":  {},
+		"internal/walfs":    {third: []string{"github.com/hashicorp/raft", "github.com/hashicorp/raft-wal"}},
 		"internal/archtest": {},
 	},
 	{
@@ -35,7 +36,7 @@ var layers = []map[string]node{
 			third: []string{"github.com/hashicorp/raft"},
 		},
 		"cluster": {
-			own: []string{"internal/clock", "internal/durable"},
+			own: []string{"internal/clock", "internal/durable", "internal/walfs"},
 			third: []string{
 				"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb/v2", "github.com/hashicorp/raft-wal",
 				"github.com/hashicorp/go-hclog", "go.etcd.io/bbolt", "golang.org/x/sys",

@@ -1,0 +1,173 @@
+package walfs
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+const (
+	block       = 4096 // the unit of direct I/O: no disk has larger sectors
+	bufferBytes = 1 << 20
+)
+
+// file is a segment. One goroutine writes; any number may read what is synced.
+type file struct {
+	dir    *directory
+	r      *os.File // reads through the page cache
+	w      *os.File
+	direct bool // w passes the page cache by
+
+	end      int64  // nothing but zeros lies from here on
+	buf      []byte // what is written next; starts at a page
+	tailAt   int64  // the block that buf begins with since the last write, -1 for none
+	readyAt  int64  // when this much is written, the next segment is made ready
+	unsynced bool   // the directory does not know the file for sure
+}
+
+// findEnd looks for the last byte that is not zero. raft-wal writes behind it.
+func (f *file) findEnd() error {
+	for f.end > 0 {
+		n := min(f.end, bufferBytes)
+		if _, err := f.r.ReadAt(f.buf[:n], f.end-n); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		for i := n; i > 0; i-- {
+			if f.buf[i-1] != 0 {
+				f.end += i - n
+				return nil
+			}
+		}
+		f.end -= n
+	}
+	return nil
+}
+
+// ReadAt reads as os.File does.
+func (f *file) ReadAt(p []byte, at int64) (int, error) { return f.r.ReadAt(p, at) }
+
+// WriteAt writes as os.File does. The file may grow to whole blocks, with zeros.
+func (f *file) WriteAt(p []byte, at int64) (int, error) {
+	if !f.direct {
+		n, err := f.w.WriteAt(p, at)
+		f.wrote(at + int64(n))
+		return n, err
+	}
+	done := 0
+	for done < len(p) {
+		n, err := f.writeBlocks(p[done:], at+int64(done))
+		done += n
+		if err != nil {
+			f.tailAt = -1
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// writeBlocks writes as much of p as the buffer takes, in whole blocks: what lies
+// around p in the first and the last one is written again.
+func (f *file) writeBlocks(p []byte, at int64) (int, error) {
+	first := at - at%block
+	before := int(at - first)
+	n := min(len(p), len(f.buf)-before)
+	end := at + int64(n)
+	last := (end + block - 1) / block * block // behind the last block
+	if err := f.load(first, before); err != nil {
+		return 0, err
+	}
+	copy(f.buf[before:], p[:n])
+	if err := f.loadRest(first, end, last); err != nil {
+		return 0, err
+	}
+	if _, err := f.w.WriteAt(f.buf[:last-first], first); err != nil {
+		return 0, err
+	}
+	f.keepTail(first, end)
+	f.wrote(end)
+	return n, nil
+}
+
+// load makes sure that the buffer begins with what the file has at first.
+func (f *file) load(first int64, n int) error {
+	if n == 0 || f.tailAt == first {
+		return nil
+	}
+	return f.read(f.buf[:n], first)
+}
+
+// loadRest fills the last block behind end with what the file has there.
+func (f *file) loadRest(first, end, last int64) error {
+	rest := f.buf[end-first : last-first]
+	if end < f.end {
+		return f.read(rest, end)
+	}
+	clear(rest)
+	return nil
+}
+
+// read reads; what lies behind the end of the file is zero.
+func (f *file) read(p []byte, at int64) error {
+	n, err := f.r.ReadAt(p, at)
+	if errors.Is(err, io.EOF) {
+		clear(p[n:])
+		return nil
+	}
+	return err
+}
+
+// keepTail moves the block that the next write begins in to the front.
+func (f *file) keepTail(first, end int64) {
+	f.tailAt = end - end%block
+	copy(f.buf[:block], f.buf[f.tailAt-first:])
+}
+
+// wrote takes note of how far the file is written.
+func (f *file) wrote(end int64) {
+	f.end = max(f.end, end)
+	if f.readyAt > 0 && f.end >= f.readyAt {
+		f.dir.prepare(f.readyAt * 4)
+		f.readyAt = 0
+	}
+}
+
+// Sync returns when everything written is durable, and the file's name.
+func (f *file) Sync() error {
+	for {
+		err := syscall.Fdatasync(int(f.w.Fd()))
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil {
+			return &os.PathError{Op: "fdatasync", Path: filepath.Base(f.w.Name()), Err: err}
+		}
+		break
+	}
+	if f.unsynced {
+		if err := syncDir(f.dir.path); err != nil {
+			return err
+		}
+		f.unsynced = false
+	}
+	return nil
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path) //nolint:gosec // the log's own directory
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Close closes the file.
+func (f *file) Close() error {
+	err := errors.Join(f.w.Close(), f.r.Close())
+	if f.buf != nil {
+		err = errors.Join(err, syscall.Munmap(f.buf))
+		f.buf = nil
+	}
+	return err
+}
