@@ -198,6 +198,7 @@ func (n *Node) openStorage() error {
 		maxBytes: n.cfg.Log.MaxEntryBytes,
 		clock:    n.cfg.Clock,
 		hooks:    &n.hooks,
+		check:    n.cfg.Log.Check,
 		fail:     n.fail,
 		observe:  n.cfg.Observe.StoreLogs,
 		onConfig: n.reconfigure,

@@ -60,6 +60,7 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 		Log: cluster.LogConfig{
 			Store:         cfg.LogStore,
 			MaxEntryBytes: mostEntryBytes, // the cluster's setting may be any below
+			Check:         raftfsm.CheckEntry,
 			DatasetBytes:  func() int64 { return n.state.Stats(0).UsedBytes },
 		},
 		FSM:     n.fsm,

@@ -235,14 +235,8 @@ func newEntryDecoder(lookup func(name string) *command.Spec) *entryDecoder {
 func (x *entryDecoder) decode(data []byte) (entryHead, []unit, error) {
 	x.release()
 	d := decoder{in: data}
-	if format := d.byte(); !d.bad && format != entryFormat {
-		return entryHead{}, nil, fmt.Errorf("%w: format %d, this one reads %d", ErrNewerEntry, format, entryFormat)
-	}
-	switch level := d.uvarint(); {
-	case level > Level:
-		return entryHead{}, nil, fmt.Errorf("%w: apply level %d, this one has %d", ErrNewerEntry, level, Level)
-	case level == 0:
-		d.fail()
+	if err := d.release(); err != nil {
+		return entryHead{}, nil, err
 	}
 	h := entryHead{stamp: d.int64(), seed: d.fixed64()}
 	h.proposal = proposalID{process: d.fixed64(), seq: d.uvarint()}
@@ -260,6 +254,28 @@ func (x *entryDecoder) decode(data []byte) (entryHead, []unit, error) {
 		return entryHead{}, nil, ErrBadEntry
 	}
 	return h, x.units, nil
+}
+
+// CheckEntry tells why this release cannot apply an entry of the log, by the first
+// bytes of it: nil, or an error that wraps ErrNewerEntry or ErrBadEntry. It is pure.
+func CheckEntry(data []byte) error {
+	d := decoder{in: data}
+	return d.release()
+}
+
+// release reads what says which releases can read the rest of an entry.
+func (d *decoder) release() error {
+	if format := d.byte(); !d.bad && format != entryFormat {
+		return fmt.Errorf("%w: format %d, this one reads %d", ErrNewerEntry, format, entryFormat)
+	}
+	level := d.uvarint()
+	switch {
+	case level > Level:
+		return fmt.Errorf("%w: apply level %d, this one has %d", ErrNewerEntry, level, Level)
+	case level == 0:
+		return ErrBadEntry
+	}
+	return nil
 }
 
 // release forgets the last entry, so that its bytes can be freed.
