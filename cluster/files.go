@@ -110,7 +110,7 @@ func (id *identity) check(path string, c *Config) error {
 	case id.Stage != stageEmpty && len(id.Peers) > 1 && c.alone():
 		return fmt.Errorf("%s belongs to a cluster of %d nodes; set peers", path, len(id.Peers))
 	case id.Stage == stageReady && !slices.Equal(id.Peers, c.sortedPeers()):
-		return fmt.Errorf("%s: formation was begun with another list of peers; restore it, or empty the directories of all nodes", path)
+		return fmt.Errorf("%s: formation was begun with another list of peers; restore it; or, if no node has served yet, empty the directories of all", path)
 	}
 	return nil
 }

@@ -15,9 +15,11 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
 	"go.etcd.io/bbolt"
 
 	"github.com/holdfast/holdfast/internal/clock"
+	"github.com/holdfast/holdfast/internal/walfs"
 )
 
 // entryOverhead is what an entry takes beside its command: raft's own entries,
@@ -39,8 +41,29 @@ func openBackend(kind, dir string, log hclog.Logger) (backend, error) {
 	if err := os.MkdirAll(path, 0o750); err != nil {
 		return nil, err
 	}
-	return wal.Open(path, wal.WithLogger(log))
+	return openWAL(path, log)
 }
+
+// walStore is a write-ahead log with the file system under it.
+type walStore struct {
+	*wal.WAL
+	files walfs.FS
+}
+
+func openWAL(path string, log hclog.Logger) (backend, error) {
+	files, err := walfs.New(path)
+	if err != nil {
+		return nil, err
+	}
+	w, err := wal.Open(path, wal.WithLogger(log), wal.WithSegmentFiler(segment.NewFiler(path, files)))
+	if err != nil {
+		return nil, errors.Join(err, files.Close())
+	}
+	return &walStore{w, files}, nil
+}
+
+// Close closes the log.
+func (s *walStore) Close() error { return errors.Join(s.WAL.Close(), s.files.Close()) }
 
 // openBolt opens a bolt file. The list of free pages is not written with every
 // commit; it is found again at the next start.
@@ -65,11 +88,13 @@ type logStore struct {
 	maxBytes int64
 	clock    clock.Clock
 	hooks    *hooks
-	fail     func(error) // stops the node; called at most a few times
+	check    func(cmd []byte) error // of the state machine; nil for none
+	fail     func(error)            // stops the node; called at most a few times
 	observe  func(time.Duration)
 	onConfig func(index uint64, c raft.Configuration) // a configuration is about to be used
 
-	running   atomic.Bool // raft's goroutines have started
+	running   atomic.Bool // raft's goroutines have started, or are about to
+	failed    atomic.Bool // something has; nothing is written any more
 	slowAfter time.Duration
 	onSlow    func(time.Duration) // slow appends are more than one in a thousand
 
@@ -126,6 +151,11 @@ func (s *logStore) GetLog(index uint64, into *raft.Log) error {
 		return err
 	}
 	if !s.running.Load() { // raft reads what lies behind the last snapshot when it starts
+		if into.Type == raft.LogCommand && s.check != nil {
+			if err := s.check(into.Data); err != nil {
+				return s.stop(fmt.Errorf("entry %d of the log: %w", index, err))
+			}
+		}
 		s.mu.Lock()
 		s.mu.sinceAll += int64(len(into.Data))
 		s.mu.Unlock()
@@ -139,6 +169,9 @@ func (s *logStore) StoreLog(entry *raft.Log) error { return s.StoreLogs([]*raft.
 // StoreLogs appends entries and returns when they are durable. There is no limit
 // on the time: an abandoned append that is carried out later would spoil the log.
 func (s *logStore) StoreLogs(entries []*raft.Log) error {
+	if s.failed.Load() {
+		return errBroken
+	}
 	var size int64
 	for _, e := range entries {
 		if n := int64(len(e.Data)); n > s.maxBytes+entryOverhead {
@@ -198,6 +231,9 @@ func (s *logStore) append(entries []*raft.Log) error {
 
 // DeleteRange removes entries, both ends included.
 func (s *logStore) DeleteRange(first, last uint64) error {
+	if s.failed.Load() {
+		return errBroken
+	}
 	s.cache.clear()
 	if err := s.back.DeleteRange(first, last); err != nil {
 		return s.stop(fmt.Errorf("truncate the log from %d to %d: %w", first, last, err))
@@ -205,8 +241,10 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 	return nil
 }
 
-// stop makes the node stop and returns err.
+// stop makes the node stop and returns err. Nothing is written until it has: after a
+// failed sync the next one may succeed without what the failed one lost.
 func (s *logStore) stop(err error) error {
+	s.failed.Store(true)
 	s.fail(err)
 	return err
 }

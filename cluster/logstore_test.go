@@ -118,6 +118,30 @@ func (b brokenBackend) StoreLogs([]*raft.Log) error {
 
 func (b brokenBackend) GetLog(uint64, *raft.Log) error { return b.err }
 
+// P1: after an append has failed nothing is appended or cut off, even if the disk
+// would take it again: what the failed one had written may be lost without a word.
+func TestNothingIsAppendedAfterAFailure(t *testing.T) {
+	var failed error
+	s := mustLogs(t, LogStoreWAL, t.TempDir(), &failed)
+	defer s.back.Close()
+	must(t, s.StoreLogs(entries(1, 3)))
+	sound := s.back
+	s.back = brokenBackend{backend: sound, err: errors.New("input/output error")}
+	if err := s.StoreLogs(entries(4, 4)); err == nil || failed == nil {
+		t.Fatal("the failure is not seen")
+	}
+	s.back = sound
+	if err := s.StoreLogs(entries(4, 4)); !errors.Is(err, errBroken) {
+		t.Errorf("append: %v", err)
+	}
+	if err := s.DeleteRange(1, 2); !errors.Is(err, errBroken) {
+		t.Errorf("truncation: %v", err)
+	}
+	if last, err := s.LastIndex(); last != 3 || err != nil {
+		t.Errorf("last is %d, %v", last, err)
+	}
+}
+
 // Any error of the log stops the node and reaches raft.
 func TestLogErrorsStopTheNode(t *testing.T) {
 	broken := errors.New("input/output error")

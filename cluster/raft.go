@@ -81,6 +81,13 @@ func (n *Node) startRaft() error {
 	return nil
 }
 
+// begun tells the stores that raft's goroutines may call them: a failure ends these
+// instead of making raft panic.
+func (n *Node) begun() {
+	n.logs.running.Store(true)
+	n.stable.running.Store(true)
+}
+
 // newRaft starts raft. Damage in the log makes raft panic while it starts; that is
 // turned into the error it is.
 func (n *Node) newRaft(trans raft.Transport) (r *raft.Raft, err error) {

@@ -20,7 +20,7 @@ import (
 type stableStore struct {
 	back    *raftboltdb.BoltStore
 	fail    func(error)
-	running atomic.Bool // raft's goroutines have started
+	running atomic.Bool // raft's goroutines have started, or are about to
 	failed  atomic.Bool // a write has; none is made any more
 
 	mu struct {

@@ -126,10 +126,11 @@ func newTransport(n *Node, s *streams, log hclog.Logger) *transport {
 	}
 }
 
-// SetHeartbeatHandler does nothing: heartbeats go through raft's main loop like
-// everything else. The short cut changes term and state beside that loop, and
-// logs can diverge (hashicorp/raft#695).
-func (*transport) SetHeartbeatHandler(func(raft.RPC)) {}
+// SetHeartbeatHandler keeps raft from its short cut for heartbeats: they go through
+// its main loop like everything else. The short cut changes term and state beside
+// that loop, and logs can diverge (hashicorp/raft#695). raft calls this when it has
+// read its state and before it starts its goroutines.
+func (t *transport) SetHeartbeatHandler(func(raft.RPC)) { t.node.begun() }
 
 // errStalled keeps a leader that cannot write from looking alive: raft sends
 // heartbeats, and empty appends, while its own append hangs (hashicorp/raft#503).
@@ -159,7 +160,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	if err != nil {
 		err = t.resume(p, target, args, resp, err)
 	}
-	if err == nil && resp.Success {
+	if r := t.node.raftNode(); err == nil && resp.Success && r != nil && r.CurrentTerm() == args.Term {
 		p.acknowledged(args.PrevLogEntry + uint64(len(args.Entries)))
 	}
 	return err
