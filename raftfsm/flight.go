@@ -50,9 +50,11 @@ type proposal struct {
 	opUnits int // units of the entry that belong to ops; they come first
 	parts   []part
 	state   atomic.Uint32
-	sent    bool        // guarded by the Proposer's lock
-	era     uint64      // the Proposer's era in which it was built
-	timer   *time.Timer // ends it in doubt; set when sent, guarded by the Proposer's lock
+	beside  int           // batches that were waiting when it was applied
+	since   time.Duration // clock.Mono when it was sent, guarded by the Proposer's lock
+	sent    bool          // guarded by the Proposer's lock
+	era     uint64        // the Proposer's era in which it was built
+	timer   *time.Timer   // ends it in doubt; set when sent, guarded by the Proposer's lock
 }
 
 const (
@@ -106,9 +108,10 @@ func endingReply(o command.Outcome) resp.Value {
 type flights struct {
 	mu   sync.Mutex
 	open map[proposalID]*proposal // guarded by mu
-	// applied is told, on the FSM's goroutine, that a claimed proposal was
-	// applied; opened, before that, that an establishing entry was. Set once by
+	// claimed and applied are told, on the FSM's goroutine, that a proposal is about
+	// to be applied, and that it was; opened, before that, that an establishing entry was. Set once by
 	// NewProposer, guarded by mu.
+	claimed func(p *proposal)
 	applied func(p *proposal)
 	opened  func(p *proposal, term uint64)
 }

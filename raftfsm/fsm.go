@@ -106,6 +106,9 @@ func (f *FSM) Apply(l *raft.Log) any {
 		return f.halt(fmt.Errorf("log entry %d: %w", l.Index, err))
 	}
 	p := f.flights.claim(head.proposal)
+	if p != nil {
+		f.flights.claimed(p)
+	}
 	f.index, f.stamp = l.Index, max(f.stamp, head.stamp)
 	u := Update{Index: l.Index, Term: l.Term}
 	f.run(&head, units, p, &u)

@@ -104,11 +104,11 @@ func (p *Proposer) shutLocked() leftovers {
 	p.mu.era++
 	p.cfg.FSM.time.leading.Store(false)
 	p.cfg.FSM.est.Store(0)
-	left := leftovers{queue: p.mu.queue, ops: append(p.mu.ticks, p.mu.ops...)}
+	left := leftovers{queue: p.mu.queue.parts, ops: append(p.mu.ticks, p.mu.ops...)}
 	if p.mu.first != nil {
 		left.ops = append(left.ops, p.mu.first)
 	}
-	p.mu.queue, p.mu.ticks, p.mu.ops, p.mu.first = nil, nil, nil, nil
+	p.mu.queue, p.mu.ticks, p.mu.ops, p.mu.first = line{}, nil, nil, nil
 	return left
 }
 

@@ -21,7 +21,7 @@ func (p *Proposer) fillLocked(f *proposal) {
 	}
 	f.ops, size = p.takeOpsLocked(maxOpBytes, true)
 	f.parts, _ = p.takePartsLocked(maxBytes-size, len(f.ops) == 0)
-	p.mu.requestsFirst = len(f.parts) == 0 && len(p.mu.queue) > 0
+	p.mu.requestsFirst = len(f.parts) == 0 && len(p.mu.queue.parts) > 0
 }
 
 // takeOpsLocked takes operations of the server itself that need at most room
@@ -52,7 +52,7 @@ func (p *Proposer) takeOpsLocked(room int, must bool) (ops []*op, size int) {
 // batches as long as they fit; of a batch that does not fit whole, as much as
 // does, alone, and the first request in any case if one must be taken.
 func (p *Proposer) takePartsLocked(room int, must bool) (parts []part, size int) {
-	q := p.mu.queue
+	q := p.mu.queue.parts
 	taken, count := 0, 0
 	for ; taken < len(q); taken++ {
 		count += q[taken].to - q[taken].from
@@ -74,9 +74,7 @@ func (p *Proposer) takePartsLocked(room int, must bool) (parts []part, size int)
 		}
 		parts, taken = []part{head}, 1
 	}
-	left := copy(q, q[taken:])
-	clear(q[left:])
-	p.mu.queue = q[:left]
+	p.mu.queue.drop(taken)
 	return parts, size
 }
 

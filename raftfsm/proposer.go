@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/holdfast/holdfast/command"
+	"github.com/holdfast/holdfast/internal/clock"
 	"github.com/holdfast/holdfast/resp"
 	"github.com/holdfast/holdfast/store"
 )
@@ -81,7 +82,8 @@ type Proposer struct {
 		era    uint64 // counts openings and closings of the gate
 		term   uint64 // of the last opening
 		seq    uint64
-		queue  []queued // client requests, in order of arrival
+		queue  line
+		pace   pace
 		ticks  []*op
 		ops    []*op // members and settings
 		first  *op   // the establishing entry waiting to be sent
@@ -89,12 +91,6 @@ type Proposer struct {
 
 		requestsFirst bool // the last entry had no room for the request that was next
 	}
-}
-
-// queued is a part waiting for an entry, with the encoded size of its requests.
-type queued struct {
-	part
-	size int
 }
 
 // NewProposer returns a Proposer for the FSM, which can have one only.
@@ -111,7 +107,7 @@ func NewProposer(cfg ProposerConfig) *Proposer {
 	p := &Proposer{cfg: cfg, process: random64(), wake: make(chan struct{}, 1)}
 	fl := cfg.FSM.flights
 	fl.mu.Lock()
-	fl.applied, fl.opened = p.finish, p.opened
+	fl.applied, fl.opened, fl.claimed = p.finish, p.opened, p.meet
 	fl.mu.Unlock()
 	return p
 }
@@ -141,9 +137,12 @@ func (p *Proposer) Submit(b *command.Batch) {
 		p.refuse(all)
 		return
 	}
-	p.mu.queue = append(p.mu.queue, queued{all, size})
+	p.mu.queue.push(all, size)
+	ready := p.readyLocked()
 	p.mu.Unlock()
-	p.stir()
+	if ready {
+		p.stir()
+	}
 }
 
 // admit tells why a batch can never be proposed: an entry that no log store can
@@ -202,23 +201,33 @@ func (p *Proposer) stir() {
 	}
 }
 
+// readyLocked tells whether something is waiting that can go now.
+func (p *Proposer) readyLocked() bool {
+	switch {
+	case len(p.mu.flying) >= maxFlying:
+		return false
+	case p.mu.first != nil:
+		return true
+	case !p.mu.open:
+		return false
+	}
+	return len(p.mu.ops)+len(p.mu.ticks) > 0 || p.mu.pace.ready(&p.mu.queue, len(p.mu.flying))
+}
+
 // next makes a proposal of what is waiting, nil if nothing can go now.
 func (p *Proposer) next() *proposal {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.mu.flying) >= maxFlying {
+	if !p.readyLocked() {
 		return nil
 	}
 	f := &proposal{era: p.mu.era}
-	switch {
-	case p.mu.first != nil:
+	if p.mu.first != nil {
 		f.ops = []*op{p.mu.first}
 		p.mu.first = nil
-	case p.mu.open:
+	} else {
 		p.fillLocked(f)
-	}
-	if len(f.ops)+len(f.parts) == 0 {
-		return nil
+		p.mu.pace.sent()
 	}
 	p.mu.seq++
 	f.id = proposalID{process: p.process, seq: p.mu.seq}
@@ -315,7 +324,7 @@ func (p *Proposer) launch(f *proposal) bool {
 		p.landLocked(f)
 		return false
 	}
-	f.sent = true
+	f.sent, f.since = true, clock.Mono()
 	f.timer = time.AfterFunc(p.cfg.Timeout, func() {
 		p.stats.timeouts.Add(1)
 		p.fail(f, command.InDoubt)
@@ -401,12 +410,22 @@ func (p *Proposer) refuse(t part) {
 	}
 }
 
+// meet is the FSM's word that it is about to apply a proposal.
+func (p *Proposer) meet(f *proposal) {
+	p.mu.Lock()
+	f.beside = len(p.mu.queue.parts)
+	p.mu.Unlock()
+}
+
 // finish is the FSM's word that it has applied a proposal and ended its requests.
 func (p *Proposer) finish(f *proposal) {
 	p.stats.requests.Add(uint64(f.requests()))
 	p.mu.Lock()
 	f.timer.Stop()
 	p.landLocked(f)
+	if len(p.mu.flying) == 0 && len(f.parts) > 0 {
+		p.mu.pace.landed(len(f.parts)+f.beside, clock.Mono()-f.since, p.stir)
+	}
 	var refused []part
 	for i := range f.parts {
 		rest := f.parts[i].rest()
@@ -414,7 +433,7 @@ func (p *Proposer) finish(f *proposal) {
 		case rest.from == rest.to:
 		case p.mu.open && f.era == p.mu.era:
 			size, _ := measure(rest)
-			p.mu.queue = append(p.mu.queue, queued{rest, size})
+			p.mu.queue.push(rest, size)
 		default:
 			refused = append(refused, rest)
 		}
@@ -446,7 +465,7 @@ type proposerStats struct {
 // Stats returns the counts.
 func (p *Proposer) Stats() ProposerStats {
 	p.mu.Lock()
-	queued, flying := len(p.mu.queue), len(p.mu.flying)
+	queued, flying := len(p.mu.queue.parts), len(p.mu.flying)
 	p.mu.Unlock()
 	return ProposerStats{
 		Entries:  p.stats.entries.Load(),

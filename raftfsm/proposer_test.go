@@ -141,6 +141,9 @@ func TestStoppedStateMachineLeavesRequestsInDoubt(t *testing.T) {
 	}
 }
 
+// fat is a value big enough for an entry beside another one.
+var fat = strings.Repeat("f", 130<<10)
+
 // Property: at most two entries are in raft's hands; what arrives meanwhile goes
 // together.
 func TestTwoEntriesInFlight(t *testing.T) {
@@ -149,20 +152,28 @@ func TestTwoEntriesInFlight(t *testing.T) {
 	var waiting []*command.Batch
 	for i := range 20 {
 		b := batch(incr("n"))
+		if i < 2 {
+			b.Requests = append(b.Requests, set("k", fat))
+		}
 		r.prop.Submit(b)
 		waiting = append(waiting, b)
 		if i < 2 {
 			eventually(t, "in flight", func() bool { return r.loop.Waiting() == i+1 })
 		}
 	}
-	if s := r.prop.Stats(); s.Flying != 2 || s.Queued != 18 {
+	fatter := batch(set("k", fat))
+	r.prop.Submit(fatter)
+	if s := r.prop.Stats(); s.Flying != 2 || s.Queued != 19 {
 		t.Fatalf("%+v", s)
 	}
 	r.loop.Release()
 	for i, b := range waiting {
 		waitDone(t, b)
-		wantEndings(t, b, fmt.Sprintf(":%d\r\n", i+1))
+		if got := endings(b)[0]; got != fmt.Sprintf(":%d\r\n", i+1) {
+			t.Errorf("request %d ended %q", i, got)
+		}
 	}
+	waitDone(t, fatter)
 	if s := r.prop.Stats(); s.Entries != 4 { // the establishing one, two, and one for all the rest
 		t.Fatalf("%+v", s)
 	}
@@ -174,7 +185,7 @@ func TestTwoEntriesInFlight(t *testing.T) {
 func TestStepDownEndsEverythingAtOnce(t *testing.T) {
 	r := newMaster(t)
 	r.loop.Hold()
-	sent := []*command.Batch{batch(set("a", "1"), get("a")), batch(set("b", "1"))}
+	sent := []*command.Batch{batch(set("a", "1"), get("a")), batch(set("b", fat))}
 	for i, b := range sent {
 		r.prop.Submit(b)
 		eventually(t, "in flight", func() bool { return r.loop.Waiting() == i+1 })
@@ -198,7 +209,7 @@ func TestStepDownEndsEverythingAtOnce(t *testing.T) {
 
 	r.loop.Release() // what was in doubt happens after all
 	r.establish(r.loop.Elect())
-	if r.value("a") != "1" || r.value("b") != "1" || r.value("c") != null {
+	if r.value("a") != "1" || r.value("b") != fat || r.value("c") != null {
 		t.Fatal("not what was promised")
 	}
 	wantEndings(t, r.submit(set("d", "1")), ok)
@@ -276,7 +287,7 @@ func TestEntriesStayWithinTheirLimits(t *testing.T) {
 	big := strings.Repeat("x", 200<<10)
 	var waiting []*command.Batch
 	for _, reqs := range [][]command.Request{
-		{incr("n")}, {incr("n")}, // take both places
+		{set("x", fat)}, {set("x", fat)}, // take both places
 		{set("a", big)}, {set("b", big)}, {set("c", big)}, // two go together
 		{set("d", strings.Repeat(big, 5))}, // alone
 		{set("e", big), set("f", big), set("g", big), set("h", "1")}, {incr("n")},
@@ -297,7 +308,7 @@ func TestEntriesStayWithinTheirLimits(t *testing.T) {
 		sizes = append(sizes, len(l.Data)>>10)
 	}
 	// The last batch may go beside the second part of the long one or before it.
-	if got := fmt.Sprint(sizes); got != "[0 0 400 200 1000 400 0 200]" && got != "[0 0 400 200 1000 400 200]" {
+	if got := fmt.Sprint(sizes); got != "[130 130 400 200 1000 400 0 200]" && got != "[130 130 400 200 1000 400 200]" {
 		t.Fatalf("entries of %v KiB", sizes)
 	}
 	if len(r.value("g")) != len(big) || r.value("h") != "1" {
@@ -481,7 +492,7 @@ func TestTicksKeepEntriesWithinTheirLimits(t *testing.T) {
 	r.loop.Hold()
 	var first []*command.Batch
 	for i := range 2 { // take both places, so that the rest meets
-		b := batch(incr("n"))
+		b := batch(set("n", fat))
 		r.prop.Submit(b)
 		first = append(first, b)
 		eventually(t, "in flight", func() bool { return r.loop.Waiting() == i+1 })
