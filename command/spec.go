@@ -220,6 +220,19 @@ func checkOf[T any](parse func(args [][]byte) (T, error)) func(args [][]byte) er
 	}
 }
 
+// FirstKey is the first key among args, or nil if there is none or it has no fixed
+// position. It aliases args.
+func (s *Spec) FirstKey(args [][]byte) []byte {
+	if len(s.Keys) == 0 {
+		return nil
+	}
+	k := &s.Keys[0]
+	if k.KeyNum > 0 || k.Keyword != "" || k.First <= 0 || k.First >= len(args) {
+		return nil
+	}
+	return args[k.First]
+}
+
 // FullName is the name as COMMAND shows it: "get", "client|list".
 func (s *Spec) FullName() string {
 	if s.parent == nil {

@@ -25,6 +25,8 @@ type applier struct {
 	unit   *unit                 // of update
 	read   *command.Request      // of view
 	reply  resp.Value            // of either
+	warmer func(r *store.Reader) // reads ahead for keys
+	keys   [][]byte              // of warmer; reused
 	counts struct{ commands, reads uint64 }
 }
 
@@ -32,7 +34,33 @@ func newApplier(st *store.Store, onPanic func(cmd, where string)) *applier {
 	a := &applier{store: st, onPanic: onPanic}
 	a.update = func(tx *store.Tx) { a.reply = a.runUnit(tx, a.unit) }
 	a.view = func(r *store.Reader) { a.reply = a.runRead(r, a.read) }
+	a.warmer = func(r *store.Reader) { r.Warm(a.keys) }
 	return a
+}
+
+// Units are warmed up in groups, if a group has enough to gain by it.
+const (
+	warmUnits = 64
+	warmFrom  = 4
+)
+
+// warm reads ahead what the commands among the units will look up, as long as they
+// are for one database. It changes nothing.
+func (a *applier) warm(units []unit, stamp int64) {
+	a.keys = a.keys[:0]
+	for i := range units {
+		u := &units[i]
+		if u.kind != unitCommand || u.cmd.db != units[0].cmd.db {
+			continue
+		}
+		if key := u.cmd.spec.FirstKey(u.cmd.args); key != nil {
+			a.keys = append(a.keys, key)
+		}
+	}
+	if len(a.keys) >= warmFrom {
+		a.store.View(stamp, units[0].cmd.db, a.warmer)
+	}
+	clear(a.keys)
 }
 
 // tickVictims is how many victims of a tick share one hold of the store's lock.

@@ -151,6 +151,9 @@ func (f *FSM) run(h *entryHead, units []unit, p *proposal, u *Update) {
 	}
 	next := 0
 	step := func() resp.Value {
+		if next%warmUnits == 0 {
+			f.applier.warm(units[next:min(next+warmUnits, len(units))], f.stamp)
+		}
 		reply := f.step(&units[next], h.seed+uint64(next), u)
 		next++
 		return reply

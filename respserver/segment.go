@@ -51,6 +51,7 @@ type segment struct {
 
 	viewFn   func(*store.Reader) // runs steps[from:to]; built once
 	from, to int
+	keys     [][]byte // of warm; reused
 }
 
 const (
@@ -63,6 +64,8 @@ const (
 	viewArgs = 4096
 	// keptSteps is how many steps a connection keeps room for.
 	keptSteps = 128
+	// warmFrom is how many reads under one view are worth reading ahead for.
+	warmFrom = 4
 	// frozenFrom is the size of a database from which reads over the whole of it
 	// run on a frozen view.
 	frozenFrom = 1000
@@ -300,10 +303,29 @@ func (c *client) expire(victims []store.Victim) bool {
 	return err == nil || c.gaveUp()
 }
 
+// warm reads ahead what steps[from:to] will look up, as long as they are for the
+// database that r has selected.
+func (g *segment) warm(r *store.Reader) {
+	keys := g.keys[:0]
+	for i := g.from; i < g.to; i++ {
+		if s := &g.steps[i]; s.kind == stepRead && s.db == r.DB() {
+			if key := s.entry.spec.FirstKey(s.args); key != nil {
+				keys = append(keys, key)
+			}
+		}
+	}
+	r.Warm(keys)
+	clear(keys)
+	g.keys = keys
+}
+
 // readSteps runs steps[from:to]; it is called under the store's shared lock,
 // perhaps more than once.
 func (c *client) readSteps(r *store.Reader) {
 	g := &c.seg
+	if g.to-g.from >= warmFrom {
+		g.warm(r)
+	}
 	for i := g.from; i < g.to; i++ {
 		s := &g.steps[i]
 		if s.kind == stepAnswered {
