@@ -15,6 +15,7 @@ UNIT = $$($(GO) list ./... | grep -v '/integration')
 DOCUMENTED = $$(grep -rl --include='*_test.go' --exclude-dir=node_modules 'flag.Bool("rewrite"' . | xargs -n1 dirname | sort -u)
 
 FUZZTIME ?= 10s
+FULLFUZZ ?= 5m
 DURATION ?= 10m
 REF ?= HEAD
 OFFSET ?= 0
@@ -58,9 +59,9 @@ test: deps ## everything; installs what the tests need
 	$(MAKE) --no-print-directory fuzz FUZZTIME=2s
 	$(GO) test -count=1 -timeout 20m ./integration/...
 
-test-full: deps ## everything in its long form, for a night
+test-full: deps ## everything in its long form, for a night (FULLFUZZ= for each target, 5m)
 	$(GO) test -race -timeout 60m $(UNIT)
-	$(MAKE) fuzz FUZZTIME=5m
+	$(MAKE) --no-print-directory fuzz FUZZTIME=$(FULLFUZZ)
 	HOLDFAST_FULL=1 $(GO) test -count=1 -timeout 4h -v ./integration/...
 
 deps: ## install what the tests need (Debian packages, Node modules)

@@ -47,7 +47,7 @@ func openBackend(kind, dir string, log hclog.Logger) (backend, error) {
 // walStore is a write-ahead log with the file system under it.
 type walStore struct {
 	*wal.WAL
-	files walfs.FS
+	files *walfs.FS
 }
 
 func openWAL(path string, log hclog.Logger) (backend, error) {

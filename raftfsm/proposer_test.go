@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -358,12 +359,19 @@ func TestEndingsAreTrueUnderRaces(t *testing.T) {
 				return
 			default:
 			}
+			if i%2 == 0 { // end it while an entry is on its way, unless the writers have finished
+				r.loop.Hold()
+				for n := 0; n < 1000 && r.loop.Waiting() == 0; n++ {
+					runtime.Gosched()
+				}
+			}
 			switch i % 3 {
 			case 0:
 				r.prop.StepDown()
 			case 1:
-				r.loop.Lose(i%2 == 0)
+				r.loop.Lose(i%4 == 0)
 			}
+			r.loop.Release()
 			_ = r.prop.Establish(t.Context(), r.loop.Elect())
 			for range i % 4 {
 				r.submit(set("x", "1"))

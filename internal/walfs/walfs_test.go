@@ -1,5 +1,3 @@
-//go:build linux
-
 package walfs
 
 import (
@@ -13,57 +11,55 @@ import (
 
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
 )
 
 const size = 256 << 10 // of the segments in these tests
 
-func newDirectory(t testing.TB) *directory {
-	t.Helper()
-	fs, err := New(t.TempDir())
+func newDirectory(tb testing.TB) *FS {
+	tb.Helper()
+	d, err := New(tb.TempDir())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	d, ok := fs.(*directory)
-	if !ok {
-		t.Fatalf("%T", fs)
-	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		d.wg.Wait()
 		_ = d.removeReady()
 	})
 	return d
 }
 
-func create(t testing.TB, d *directory, name string) *file {
-	t.Helper()
+func create(tb testing.TB, d *FS, name string) *file {
+	tb.Helper()
 	w, err := d.Create(d.path, name, size)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	f, ok := w.(*file)
 	if !ok {
-		t.Fatalf("%T", w)
+		tb.Fatalf("%T", w)
 	}
-	t.Cleanup(func() { _ = f.Close() })
+	tb.Cleanup(func() { _ = f.Close() })
 	return f
 }
 
-func reopen(t testing.TB, d *directory, f *file) *file {
-	t.Helper()
+func reopen(tb testing.TB, d *FS, f *file) *file {
+	tb.Helper()
 	name := filepath.Base(f.r.Name())
 	if err := f.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	w, err := d.OpenWriter(d.path, name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	g, ok := w.(*file)
 	if !ok {
-		t.Fatalf("%T", w)
+		tb.Fatalf("%T", w)
 	}
-	t.Cleanup(func() { _ = g.Close() })
+	tb.Cleanup(func() { _ = g.Close() })
 	return g
 }
 
@@ -197,14 +193,13 @@ func TestOldFilesAreLeftAlone(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, readyName), []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	fs, err := New(dir)
+	d, err := New(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, readyName)); !errors.Is(err, os.ErrNotExist) {
 		t.Error("it is still there")
 	}
-	d, _ := fs.(*directory)
 	create(t, d, "1")
 	for _, ready := range []bool{false, true} {
 		if ready {
@@ -247,16 +242,16 @@ func TestCloseEndsThePreparation(t *testing.T) {
 // and the log goes on behind it.
 func TestLogSurvivesAtAnyMoment(t *testing.T) {
 	dir := t.TempDir()
-	open := func(dir string) (*wal.WAL, FS) {
-		fs, err := New(dir)
+	open := func(dir string) (*wal.WAL, *FS) {
+		files, err := New(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := wal.Open(dir, wal.WithSegmentSize(size), wal.WithSegmentFiler(segment.NewFiler(dir, fs)))
+		w, err := wal.Open(dir, wal.WithSegmentSize(size), wal.WithSegmentFiler(segment.NewFiler(dir, files)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return w, fs
+		return w, files
 	}
 	check := func(w *wal.WAL, last uint64) {
 		t.Helper()
@@ -270,7 +265,7 @@ func TestLogSurvivesAtAnyMoment(t *testing.T) {
 			}
 		}
 	}
-	w, fs := open(dir)
+	w, files := open(dir)
 	stored := uint64(0)
 	for round := range 12 {
 		for range 25 {
@@ -280,24 +275,24 @@ func TestLogSurvivesAtAnyMoment(t *testing.T) {
 			}
 		}
 		died := copyLog(t, dir)
-		other, files := open(died)
+		other, others := open(died)
 		check(other, stored)
 		if err := other.StoreLog(&raft.Log{Index: stored + 1, Data: entry(stored + 1)}); err != nil {
 			t.Fatal(err)
 		}
 		check(other, stored+1)
-		if err := errors.Join(other.Close(), files.Close()); err != nil {
+		if err := errors.Join(other.Close(), others.Close()); err != nil {
 			t.Fatal(err)
 		}
 		if round%4 == 3 {
-			if err := errors.Join(w.Close(), fs.Close()); err != nil {
+			if err := errors.Join(w.Close(), files.Close()); err != nil {
 				t.Fatal(err)
 			}
-			w, fs = open(dir)
+			w, files = open(dir)
 		}
 	}
 	check(w, stored)
-	if err := errors.Join(w.Close(), fs.Close()); err != nil {
+	if err := errors.Join(w.Close(), files.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -332,24 +327,40 @@ func entry(i uint64) []byte {
 	return p
 }
 
-// BenchmarkAppend compares a small append with its sync on raft-wal's own file
-// system and on this one, behind a segment that is ready.
+// BenchmarkAppend compares an append of 8 KiB and its sync on raft-wal's own file
+// system with one behind a segment that was made ready.
 func BenchmarkAppend(b *testing.B) {
-	f := create(b, newDirectory(b), "1")
-	f.dir.prepare(size)
-	f.dir.wg.Wait()
-	f = create(b, f.dir, "2")
-	p := make([]byte, 8<<10)
-	at := 0
-	for b.Loop() {
-		if _, err := f.WriteAt(p, int64(at)); err != nil {
-			b.Fatal(err)
-		}
-		if err := f.Sync(); err != nil {
-			b.Fatal(err)
-		}
-		if at += len(p); at+len(p) > size {
-			at = 0
-		}
+	const size = 64 << 20
+	for name, open := range map[string]func(dir string) types.VFS{
+		"raft-wal": func(string) types.VFS { return fs.New() },
+		"walfs": func(dir string) types.VFS {
+			d, err := New(dir)
+			if err != nil {
+				b.Fatal(err)
+			}
+			d.prepare(size)
+			d.wg.Wait()
+			return d
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			dir := b.TempDir()
+			f, err := open(dir).Create(dir, "1", size)
+			if err != nil {
+				b.Fatal(err)
+			}
+			p := make([]byte, 8<<10)
+			for at := int64(0); b.Loop(); at = (at + int64(len(p))) % size {
+				if _, err := f.WriteAt(p, at); err != nil {
+					b.Fatal(err)
+				}
+				if err := f.Sync(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := f.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
 }

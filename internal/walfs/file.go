@@ -15,7 +15,7 @@ const (
 
 // file is a segment. One goroutine writes; any number may read what is synced.
 type file struct {
-	dir    *directory
+	dir    *FS
 	r      *os.File // reads through the page cache
 	w      *os.File
 	direct bool // w passes the page cache by
