@@ -118,8 +118,13 @@ func (f *file) read(p []byte, at int64) error {
 	return err
 }
 
-// keepTail moves the block that the next write begins in to the front.
+// keepTail moves the block that the next write begins in to the front, if any of it
+// was written.
 func (f *file) keepTail(first, end int64) {
+	f.tailAt = -1
+	if end%block == 0 {
+		return
+	}
 	f.tailAt = end - end%block
 	copy(f.buf[:block], f.buf[f.tailAt-first:])
 }

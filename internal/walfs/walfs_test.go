@@ -131,6 +131,23 @@ func FuzzFileIsLikeAFile(f *testing.F) {
 	})
 }
 
+// Property: what is skipped stays zero, also right behind a whole block.
+func TestGapsAreZero(t *testing.T) {
+	f := create(t, newDirectory(t), "gap")
+	want := make([]byte, 3*block)
+	for _, at := range []int{0, block + 10} {
+		p := bytes.Repeat([]byte{'x'}, block)
+		copy(want[at:], p)
+		if _, err := f.WriteAt(p, int64(at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := make([]byte, len(want))
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Fatal("something lies in the gap", err)
+	}
+}
+
 // Property: one write may be larger than the buffer, and than the segment.
 func TestLargeWrite(t *testing.T) {
 	f := create(t, newDirectory(t), "large")
