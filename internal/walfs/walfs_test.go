@@ -134,13 +134,16 @@ func FuzzFileIsLikeAFile(f *testing.F) {
 // Property: what is skipped stays zero, also right behind a whole block.
 func TestGapsAreZero(t *testing.T) {
 	f := create(t, newDirectory(t), "gap")
-	want := make([]byte, 3*block)
-	for _, at := range []int{0, block + 10} {
-		p := bytes.Repeat([]byte{'x'}, block)
+	want := make([]byte, 6*block)
+	at := 0
+	for _, w := range []struct{ gap, blocks int }{{0, 3}, {0, 1}, {10, 1}} {
+		at += w.gap
+		p := bytes.Repeat([]byte{'x'}, w.blocks*block)
 		copy(want[at:], p)
 		if _, err := f.WriteAt(p, int64(at)); err != nil {
 			t.Fatal(err)
 		}
+		at += len(p)
 	}
 	got := make([]byte, len(want))
 	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
