@@ -82,6 +82,7 @@ up() {
 	fi
 	for n in 1 2 3; do start "$n"; done
 	for n in 1 2 3; do ready "$n"; done
+	for _ in {1..50}; do if [ -n "$(master)" ]; then break; fi; sleep 0.1; done # a busy machine may lose it again
 	status
 	cat <<-TEXT
 
@@ -108,7 +109,7 @@ master() {
 		fi
 	done
 }
-master_id() { echo "n$(master)"; }
+master_id() { local n; n=$(master); echo "n${n:-1}"; }
 master_port() { local n; n=$(master); port "${n:-1}" 6379; }
 
 status() {

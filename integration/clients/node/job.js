@@ -57,6 +57,8 @@ class Watch {
   }
 }
 
+const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+
 class User {
   constructor(name, base, agent, watch) {
     Object.assign(this, { name, base, agent, watch, cookie: '', visits: 0, turn: 0 });
@@ -80,9 +82,14 @@ class User {
     });
   }
 
+  // The master may be lost during a login, too: its user tries again for a while.
   async logIn() {
-    const { status } = await this.request('POST', `/login?user=${this.name}`);
-    if (status !== 200) throw new Error(`login of ${this.name}: HTTP ${status}`);
+    for (let tries = 0; ; tries += 1) {
+      const { status } = await this.request('POST', `/login?user=${this.name}`);
+      if (status === 200) return;
+      if (tries === 20) throw new Error(`login of ${this.name}: HTTP ${status}`);
+      await pause(250);
+    }
   }
 
   // Every third page changes the session.
@@ -107,8 +114,6 @@ class User {
     this.visits = Math.max(this.visits, page.visits);
   }
 }
-
-const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 async function keepVisiting(user, every, running) {
   while (running()) {
