@@ -220,3 +220,26 @@ func FuzzHello(f *testing.F) {
 		}
 	})
 }
+
+// Only two clusters that differ make strangers: a node that is forming may still have
+// said that it has none when it accepts a connection as part of one.
+func TestClustersAreCompared(t *testing.T) {
+	for _, c := range []struct {
+		own, other, kind string
+		want             verdict
+	}{
+		{"C", "C", kindRaft, accepted},
+		{"C", "D", kindRaft, wrongCluster},
+		{"C", "D", kindForm, wrongCluster},
+		{"C", "", kindProbe, unformed},
+		{"", "C", kindProbe, unformed},
+		{"", "", kindRaft, unformed},
+		{"C", "", kindForm, accepted},
+		{"", "C", kindForm, accepted},
+		{"", "", kindForm, accepted},
+	} {
+		if got := compare(c.own, c.other, c.kind); got != c.want {
+			t.Errorf("%q and %q for %s: %v, want %v", c.own, c.other, c.kind, got, c.want)
+		}
+	}
+}

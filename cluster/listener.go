@@ -196,8 +196,8 @@ func (n *Node) hello() hello {
 
 // judge decides about a dialer that knows the secret.
 func (n *Node) judge(h hello) verdict {
-	own := n.clusterID()
 	p := n.peers[h.from]
+	clusters := compare(n.clusterID(), h.cluster, h.kind)
 	switch {
 	case h.from == n.cfg.NodeID:
 		return ownID
@@ -205,10 +205,8 @@ func (n *Node) judge(h hello) verdict {
 		return wrongNode
 	case p == nil:
 		return unknownNode
-	case own != "" && h.cluster != "" && own != h.cluster:
-		return wrongCluster
-	case (own == "" || h.cluster == "") && h.kind != kindForm:
-		return unformed
+	case clusters != accepted:
+		return clusters
 	case !p.meet(&h, n.cfg.Clock.Boot(), n.window()):
 		return duplicate
 	case n.handler(h.kind) == nil:
@@ -239,8 +237,8 @@ func (n *Node) dial(ctx context.Context, p *peer, kind string) (*session, error)
 	said, err := shakeOut(conn, n.key, own)
 	stop()
 	p.dialed(err)
-	if err == nil && !n.sameCluster(&said, kind) {
-		err = &refusal{verdict: wrongCluster, proved: true, cluster: said.cluster}
+	if v := compare(n.clusterID(), said.cluster, kind); err == nil && v != accepted {
+		err = &refusal{verdict: v, proved: true, cluster: said.cluster}
 	}
 	if err == nil && !p.meet(&said, n.cfg.Clock.Boot(), n.window()) {
 		err = fmt.Errorf("two processes have the id %s", p.id)
@@ -255,13 +253,17 @@ func (n *Node) dial(ctx context.Context, p *peer, kind string) (*session, error)
 	return &session{conn, p, said}, nil
 }
 
-// sameCluster tells whether a node that was dialed belongs where this one does.
-func (n *Node) sameCluster(said *hello, kind string) bool {
-	own := n.clusterID()
-	if own == "" || said.cluster == "" {
-		return kind == kindForm
+// compare judges by clusters alone; "" is none. A node that is forming may say that it
+// has none and belong to one a moment later, before it judges: that is no reason to
+// take it for a stranger.
+func compare(own, other, kind string) verdict {
+	switch {
+	case own != "" && other != "" && own != other:
+		return wrongCluster
+	case (own == "" || other == "") && kind != kindForm:
+		return unformed
 	}
-	return own == said.cluster
+	return accepted
 }
 
 // tune sets the options of a connection between nodes.
