@@ -43,10 +43,15 @@ func TestGoRedisFollowsTheMaster(t *testing.T) {
 	if n := job.wrongReads.Load(); n > 0 {
 		t.Errorf("%d reads did not show what had just been written", n)
 	}
-	if all > 2*time.Second {
-		t.Errorf("longest time without a successful write is %v, want at most 2 s", all)
+	if all > goRedisGap {
+		t.Errorf("longest time without a successful write is %v, want at most %v", all, goRedisGap)
 	}
 }
+
+// goRedisGap bounds what the failover and the library take together. If the Sentinel it
+// talks to dies with the master, go-redis tries that one four times, with five dials
+// 100 ms apart each time, before it asks another: 2.5 s that no server can shorten.
+const goRedisGap = 5 * time.Second
 
 // goRedisJob is workers that write one new key after the other.
 type goRedisJob struct {
