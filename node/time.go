@@ -59,7 +59,7 @@ func (n *Node) keepTime(ctx context.Context) error {
 		case <-every.C:
 		}
 		n.fsm.Steer()
-		n.watchSkew(warned)
+		n.warnSkews(warned, n.skews(), n.roles.Role().Master)
 	}
 }
 
@@ -67,11 +67,11 @@ func (n *Node) keepTime(ctx context.Context) error {
 // whose clock is right is not in it.
 type skewWarnings map[string]time.Duration
 
-// watchSkew warns of wall clocks that are far from cluster time: a node of its own,
+// warnSkews warns of wall clocks that are far from cluster time: a node of its own,
 // the master of all.
-func (n *Node) watchSkew(warned skewWarnings) {
-	now, master := n.clock.Boot(), n.roles.Role().Master
-	for _, s := range n.skews() {
+func (n *Node) warnSkews(warned skewWarnings, list []skew, master bool) {
+	now := n.clock.Boot()
+	for _, s := range list {
 		if s.id != n.self.ID && !master {
 			continue
 		}

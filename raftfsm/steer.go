@@ -95,7 +95,7 @@ type correction struct {
 // next decides about a reading of the estimate, which is BOOTTIME plus offset.
 // Differences beyond tolerance are waited on for as long as wait says.
 func (s *steering) next(boot, offset time.Duration, r reading, wait time.Duration) correction {
-	elapsed := min(boot-s.at, slewLongest)
+	elapsed := max(0, min(boot-s.at, slewLongest))
 	s.at = boot
 	switch {
 	case !r.agreed:
@@ -124,6 +124,6 @@ func (s *steering) next(boot, offset time.Duration, r reading, wait time.Duratio
 // slew is how far to move an estimate towards what is ahead of it after a time.
 func slew(ahead, elapsed time.Duration) time.Duration {
 	most := elapsed / slewPart
-	part := max(-slewOver, min(ahead, slewOver)) * elapsed / slewOver // below 2^63: elapsed is bounded
-	return max(-most, min(part, most))
+	part := int64(max(-slewOver, min(ahead, slewOver))) * int64(elapsed) / int64(slewOver) // no overflow: both are bounded
+	return max(-most, min(time.Duration(part), most))
 }
