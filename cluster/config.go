@@ -80,8 +80,9 @@ type Source interface {
 	Established() uint64
 	// Applied is the index of the last entry the state machine has applied.
 	Applied() uint64
-	// Instant is this node's estimate of cluster time, ms.
-	Instant() int64
+	// Time is this node's estimate of cluster time, ms, and whether it is known to
+	// be right: after a start a node has yet to hear it.
+	Time() (instant int64, known bool)
 }
 
 // Observe are callbacks for what happens; nil ones are not called. They must be
@@ -92,6 +93,9 @@ type Observe struct {
 	Snapshot  func(took time.Duration, err error)
 	// MasterTime is the cluster time, ms, that the confirmed master has just told.
 	MasterTime func(ms int64)
+	// VouchedTime is the cluster time, ms, that another node has just told which is
+	// not the confirmed master, but knows it.
+	VouchedTime func(ms int64)
 }
 
 // MaxInfo is the largest record Source.Info may return, bytes.

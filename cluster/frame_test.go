@@ -52,15 +52,56 @@ func TestReportsComeBack(t *testing.T) {
 	}
 }
 
+// Additions to reports come back as they were sent. What a later release adds at the
+// end is skipped, one that is cut off is refused, and a clock beyond reason is none.
+func TestAdditionsComeBack(t *testing.T) {
+	read := func(b []byte) (addition, int, error) {
+		rd := bufio.NewReader(bytes.NewReader(b))
+		a, err := readAddition(rd)
+		return a, rd.Buffered(), err
+	}
+	for _, a := range []addition{{}, {wall: 1_800_000_000_000}, {wall: latestWall, timed: true}} {
+		if got, rest, err := read(a.append(nil)); got != a || rest != 0 || err != nil {
+			t.Errorf("%+v became %+v, %d bytes left, %v", a, got, rest, err)
+		}
+	}
+	a := addition{wall: 5, timed: true}
+	later := append(a.append(nil), 1, 2, 3)
+	later[0] += 3
+	if got, rest, err := read(append(later, 'p')); got != a || rest != 1 || err != nil {
+		t.Errorf("a longer one became %+v, %d bytes left, %v", got, rest, err)
+	}
+	for n := range moreLen {
+		short := append([]byte{byte(n)}, a.append(nil)[1:]...)
+		if _, _, err := read(short); err == nil {
+			t.Errorf("one of %d bytes was taken", n)
+		}
+	}
+	for _, wall := range []int64{-1, latestWall + 1, 1<<63 - 1} {
+		a := addition{wall: wall, timed: true}
+		if got, _, err := read(a.append(nil)); err != nil || got.wall != 0 || !got.timed {
+			t.Errorf("a wall clock at %d became %+v, %v", wall, got, err)
+		}
+	}
+}
+
 // No bytes of a peer make the reader of reports break or take more than a record may
 // be long.
 func FuzzReport(f *testing.F) {
 	r := report{term: 7, master: true, info: []byte("record")}
 	f.Add(r.append(nil))
+	f.Add(r.more.append(r.append(nil)))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		got, err := readReport(bufio.NewReader(bytes.NewReader(b)))
+		rd := bufio.NewReader(bytes.NewReader(b))
+		got, err := readReport(rd)
 		if err == nil && len(got.info) > MaxInfo {
 			t.Errorf("a record of %d bytes", len(got.info))
+		}
+		if err != nil {
+			return
+		}
+		if more, err := readAddition(rd); err == nil && (more.wall < 0 || more.wall > latestWall) {
+			t.Errorf("a wall clock at %d", more.wall)
 		}
 	})
 }

@@ -93,7 +93,7 @@ func (image) Release() {}
 // The machine is the node's Source as well.
 func (m *machine) Established() uint64 { return m.established.Load() }
 func (m *machine) Applied() uint64     { return m.applied.Load() }
-func (m *machine) Instant() int64      { return int64(m.applied.Load()) }
+func (m *machine) Time() (int64, bool) { return int64(m.applied.Load()), true }
 
 // source adds the record of a node.
 type source struct {

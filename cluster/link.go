@@ -19,17 +19,28 @@ import (
 //	term answer    't' nonce term
 //	ping question  'P' nonce hash       (of the record the asker has)
 //	ping answer    'p' nonce report record
+//	ping answer    'q' nonce report record addition
+//
+// Nodes repeat a nonce as it is. An asker that understands additions sets its highest
+// bit, and only then is sent one; a node of a release that knows none answers without.
+// An addition begins with its length, and what a node does not know at its end is
+// skipped.
 const (
 	askTerm  = 'T'
 	tellTerm = 't'
 	askPing  = 'P'
 	tellPing = 'p'
+	tellMore = 'q'
+
+	moreBit = 1 << 63
 
 	nonceLen  = 8
 	termSize  = 1 + nonceLen + 8
 	pingAsk   = 1 + nonceLen + 8
 	pingTell  = 1 + nonceLen + reportLen + 2
 	reportLen = 8 + 1 + 4 + 4 + 8 + 8 + 8 // term flags age election applied instant hash
+	moreLen   = 8 + 1                     // wall flags
+	maxMore   = 255
 )
 
 // report is what a node tells of itself in answer to a ping.
@@ -42,6 +53,44 @@ type report struct {
 	instant  int64 // cluster time, ms
 	hash     uint64
 	info     []byte // nil if the asker has it already
+	more     addition
+}
+
+// addition is what a report says beyond what the first release told.
+type addition struct {
+	wall  int64 // the wall clock, ms since the epoch; 0 if it was not told
+	timed bool  // the report's instant is known to be cluster time
+}
+
+func (a *addition) append(b []byte) []byte {
+	b = append(b, moreLen)
+	b = binary.BigEndian.AppendUint64(b, uint64(a.wall)) // its bits
+	var flags byte
+	if a.timed {
+		flags = 1
+	}
+	return append(b, flags)
+}
+
+// readAddition reads what append has written, in this release or a later one.
+func readAddition(rd *bufio.Reader) (addition, error) {
+	size, err := rd.ReadByte()
+	if err != nil {
+		return addition{}, err
+	}
+	var buf [maxMore]byte
+	if _, err := io.ReadFull(rd, buf[:size]); err != nil {
+		return addition{}, err
+	}
+	f := fields{rest: buf[:size]}
+	a := addition{wall: int64(f.uint64()), timed: f.byte()&1 == 1} // its bits
+	if f.bad {
+		return addition{}, errFrame
+	}
+	if a.wall < 0 || a.wall > latestWall {
+		a.wall = 0 // a clock as wrong as that is none
+	}
+	return a, nil
 }
 
 // noAge stands for a node that has never confirmed its term.
@@ -119,7 +168,9 @@ type ping struct {
 }
 
 func newLink(n *Node, p *peer) *link {
-	return &link{node: n, peer: p, again: make(chan struct{}, 1)}
+	l := &link{node: n, peer: p, again: make(chan struct{}, 1)}
+	l.mu.nonce = moreBit
+	return l
 }
 
 // redial asks for a dial at once, if the link is down.
@@ -227,8 +278,11 @@ func (l *link) read(c *session) error {
 				return err
 			}
 			l.node.confirm.answered(l, nonce, binary.BigEndian.Uint64(term[:]))
-		case tellPing:
+		case tellPing, tellMore:
 			rep, err := readReport(r)
+			if err == nil && head[0] == tellMore {
+				rep.more, err = readAddition(r)
+			}
 			if err != nil {
 				return err
 			}
@@ -248,12 +302,11 @@ func (l *link) told(c *session, nonce uint64, r *report) {
 	if r.election != l.node.cfg.ElectionTimeout {
 		l.node.warnElection(l.peer, r.election)
 	}
+	now := l.node.cfg.Clock.Boot()
 	l.peer.reported(*r, nonce, asked)
-	l.peer.sighted(c.said.instance, l.node.cfg.Clock.Boot())
+	l.peer.sighted(c.said.instance, now)
 	l.node.sawTerm(r.term)
-	if tell := l.node.cfg.Observe.MasterTime; tell != nil && r.master && r.age < l.node.window() && r.term >= l.node.highest.Load() {
-		tell(r.instant)
-	}
+	l.node.heardTime(l.peer, r, asked, now)
 	l.node.look()
 }
 
@@ -274,7 +327,7 @@ func (n *Node) serveProbe(c *session) {
 	defer c.peer.parted(c.said.instance)
 	r := bufio.NewReader(c.Conn)
 	var head [1 + nonceLen]byte
-	out := make([]byte, 0, pingTell+MaxInfo)
+	out := make([]byte, 0, pingTell+MaxInfo+1+moreLen)
 	for {
 		if _, err := io.ReadFull(r, head[:]); err != nil {
 			return
@@ -291,7 +344,7 @@ func (n *Node) serveProbe(c *session) {
 			}
 			c.peer.sighted(c.said.instance, n.cfg.Clock.Boot())
 			rep := n.report(binary.BigEndian.Uint64(hash[:]))
-			out = rep.append(append(append(out, tellPing), head[1:]...))
+			out = appendAnswer(out, head[1:], &rep)
 		default:
 			n.grumble("probe", slog.LevelInfo, "a node sent a malformed probe", "node", c.peer.id)
 			return
@@ -303,6 +356,15 @@ func (n *Node) serveProbe(c *session) {
 			return
 		}
 	}
+}
+
+// appendAnswer appends the answer to a ping with the given nonce.
+func appendAnswer(b, nonce []byte, r *report) []byte {
+	if binary.BigEndian.Uint64(nonce)&moreBit == 0 {
+		return r.append(append(append(b, tellPing), nonce...))
+	}
+	b = r.append(append(append(b, tellMore), nonce...))
+	return r.more.append(b)
 }
 
 // errClosed is why an operation on a stopped node fails.

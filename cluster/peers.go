@@ -20,6 +20,7 @@ type peer struct {
 		asked         time.Duration // clock.Boot when that was asked, 0 before the first
 		nonce         uint64        // of the ping
 		acked         uint64        // index up to which it has acknowledged our log
+		wall          sighting      // of its wall clock
 	}
 	beats beats
 }

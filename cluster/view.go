@@ -260,8 +260,9 @@ func (n *Node) report(has uint64) report {
 		term:     n.raftNode().CurrentTerm(),
 		election: n.cfg.ElectionTimeout,
 		applied:  n.cfg.Source.Applied(),
-		instant:  n.cfg.Source.Instant(),
 	}
+	r.instant, r.more.timed = n.cfg.Source.Time()
+	r.more.wall = n.cfg.Clock.WallMilli()
 	if term, ok := n.leading(); ok && n.view.Load().IsLeader {
 		if age, confirmed := n.confirm.age(term, n.cfg.Clock.Boot()); confirmed {
 			r.term, r.master, r.age = term, true, age

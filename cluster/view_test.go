@@ -15,7 +15,7 @@ type quiet struct{}
 func (quiet) Info() []byte        { return nil }
 func (quiet) Established() uint64 { return 0 }
 func (quiet) Applied() uint64     { return 0 }
-func (quiet) Instant() int64      { return 0 }
+func (quiet) Time() (int64, bool) { return 0, false }
 
 // viewer is a node of three with a clock moved by hand and an election timeout of
 // 100 ms; it is not started.

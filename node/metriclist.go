@@ -36,7 +36,10 @@ var metrics = []metric{
 	{"holdfast_quorum", "1 while this node has contact with a majority.", gauge, func(s *sample) float64 { return number(s.view.Quorum) }},
 	{"holdfast_master_known", "1 while this node can name a master.", gauge, func(s *sample) float64 { return number(s.view.Leader != "") }},
 	{"holdfast_settings_differ", "1 if the cluster's settings are others than this node was started with.", gauge, func(s *sample) float64 { return number(s.node.differs()) }},
-	{"holdfast_clock_skew_seconds", "This node's wall clock minus cluster time.", gauge, func(s *sample) float64 { return s.wall - s.cluster }},
+	{"holdfast_clock_skew_seconds", "This node's wall clock minus cluster time; 0 until it has heard that.", gauge, func(s *sample) float64 { return s.skew() }},
+	{"holdfast_clock_agreement", "1 while a majority of the voters' wall clocks agree within a second; without it cluster time follows none of them.", gauge, func(s *sample) float64 { return number(s.steering.Agreed) }},
+	{"holdfast_clock_correction_seconds", "How far the median of the voters' wall clocks is ahead of cluster time; 0 as long as too few are heard to tell.", gauge, func(s *sample) float64 { return s.steering.Ahead.Seconds() }},
+	{"holdfast_clock_steps_total", "How often cluster time has followed a majority of the wall clocks over more than a second while this node was master.", counter, func(s *sample) float64 { return float64(s.fsm.Steps) }},
 
 	{"holdfast_raft_term", "The term this node is in.", gauge, func(s *sample) float64 { return float64(s.raft.Term) }},
 	{"holdfast_raft_last_index", "Index of the last entry of this node's log.", gauge, func(s *sample) float64 { return float64(s.raft.LastIndex) }},
@@ -128,6 +131,13 @@ var families = []family{
 		for i := range s.view.Peers {
 			p := &s.view.Peers[i]
 			send(float64(s.applied-min(s.applied, p.Applied)), p.ID)
+		}
+	}},
+	{"holdfast_peer_clock_skew_seconds", "Another node's wall clock minus cluster time, to within half of the round trip.", []string{"peer"}, func(s *sample, send func(float64, ...string)) {
+		for i := range s.skews {
+			if s.skews[i].id != s.node.self.ID {
+				send(s.skews[i].by.Seconds(), s.skews[i].id)
+			}
 		}
 	}},
 }

@@ -26,6 +26,8 @@ type sample struct {
 	uptime   float64 // s
 	wall     float64 // s since the epoch
 	cluster  float64 // cluster time, the same
+	skews    []skew
+	steering raftfsm.Steering
 }
 
 // sample reads all figures once.
@@ -45,7 +47,17 @@ func (n *Node) sample() *sample {
 		uptime:   (n.clock.Boot() - n.started).Seconds(),
 		wall:     float64(n.clock.WallMilli()) / 1000,
 		cluster:  float64(instant) / 1000,
+		skews:    n.skews(),
+		steering: n.fsm.Steering(),
 	}
+}
+
+// skew is this node's, s.
+func (s *sample) skew() float64 {
+	if !s.node.fsm.TimeKnown() {
+		return 0
+	}
+	return s.wall - s.cluster
 }
 
 // metric is one line of the metrics page: everything about it stands here.

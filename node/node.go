@@ -150,6 +150,7 @@ func (n *Node) run(ctx context.Context) error {
 	inner.start("reign", n.keepEstablished)
 	inner.start("roles", n.watchRoles)
 	inner.start("members", n.keepMembers)
+	inner.start("time", n.keepTime)
 	inner.start("alerts", n.watchAlerts)
 	outer := newGroup(ctx, stop)
 	for _, l := range listeners {

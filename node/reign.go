@@ -82,6 +82,9 @@ func (n *Node) establish(ctx context.Context, term uint64) {
 	defer cancel()
 	n.reign.attempt.Store(&attempt{term, cancel})
 	defer n.reign.attempt.Store(nil)
+	if !n.awaitTime(ctx) {
+		return
+	}
 	now := opening{term, n.reign.steps.Load()}
 	if err := n.proposer.Establish(ctx, term); err != nil {
 		n.log.Warn("leadership is not established", "term", term, "err", err)

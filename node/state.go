@@ -25,6 +25,7 @@ func (n *Node) openState(cfg *config.Config, table *command.Table) error {
 		Fatal:     n.fail,
 		Restoring: n.restoring,
 		ClusterID: n.clusterID,
+		Clocks:    n.clocks,
 	})
 	var err error
 	if n.raft, err = cluster.Open(n.clusterConfig(cfg)); err != nil {
@@ -79,7 +80,7 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 // observe are the callbacks of the cluster.
 func (n *Node) observe() cluster.Observe {
 	o := n.timings.observe(n.saved)
-	o.MasterTime = n.fsm.Observe
+	o.MasterTime, o.VouchedTime = n.fsm.Observe, n.fsm.Vouched
 	return o
 }
 
@@ -98,8 +99,8 @@ func (s source) Established() uint64 { return s.n.reign.serving.Load() }
 // Applied is the index of the last entry that was applied.
 func (s source) Applied() uint64 { return s.n.fsm.Applied() }
 
-// Instant is the present cluster time, ms.
-func (s source) Instant() int64 { return s.n.fsm.Instant() }
+// Time is the present cluster time, ms, and whether this node knows it.
+func (s source) Time() (instant int64, known bool) { return s.n.fsm.Instant(), s.n.fsm.TimeKnown() }
 
 var _ raftfsm.Sink = (*Node)(nil)
 

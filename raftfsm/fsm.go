@@ -54,6 +54,9 @@ type Config struct {
 	Restoring func()
 	// ClusterID, if set and not empty, must be that of a snapshot to restore.
 	ClusterID func() string
+	// Clocks tells the voters' wall clocks as heard lately; nil for this node's
+	// own, as that of the only voter. Safe for concurrent use.
+	Clocks func() Clocks
 }
 
 // FSM is the state machine. Apply, Snapshot and Restore are raft's to call, on
@@ -275,11 +278,6 @@ func (f *FSM) EstablishedTerm() uint64 { return f.est.Load() }
 // goes back.
 func (f *FSM) Instant() int64 { return f.time.instant() }
 
-// Observe tells the FSM a cluster time (ms) just heard from the confirmed
-// master. It makes this node's estimate trusted: should the node become master,
-// its wall clock will not count.
-func (f *FSM) Observe(clusterTime int64) { f.time.observe(clusterTime) }
-
 // View runs fn with a handle for reading database db at the present instant,
 // and returns the due keys it met: see store.Store.View.
 func (f *FSM) View(db int, fn func(r *store.Reader)) []store.Victim {
@@ -319,11 +317,14 @@ type Stats struct {
 	Reads    uint64 // that rode beside an entry
 	Expired  uint64 // keys removed because their deadline had come
 	Panics   uint64 // in commands, contained
+	Steps    uint64 // of cluster time, to where a majority of wall clocks was
 }
 
 // Stats returns the counts.
 func (f *FSM) Stats() Stats {
+	_, steps := f.time.figures()
 	return Stats{
+		Steps:    steps,
 		Entries:  f.stats.entries.Load(),
 		Commands: f.stats.commands.Load(),
 		Reads:    f.stats.reads.Load(),

@@ -254,7 +254,7 @@ func (p *Proposer) propose(f *proposal) {
 func (p *Proposer) encode(f *proposal) []byte {
 	h := entryHead{proposal: f.id, seed: rand.Uint64()} //nolint:gosec // replicas must agree on it, nobody need be unable to guess it
 	if len(f.ops) > 0 && f.ops[0].kind == unitEstablish {
-		h.stamp = p.cfg.FSM.time.first()
+		h.stamp = p.cfg.FSM.time.first(p.cfg.FSM.clocks())
 	} else {
 		h.stamp = p.cfg.FSM.time.instant()
 	}

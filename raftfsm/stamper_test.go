@@ -17,6 +17,15 @@ func newTestStamper() (*clock.Fake, *stamper) {
 	return c, newStamper(c)
 }
 
+// walls are wall clocks at the given distances from a fake clock's.
+func walls(c *clock.Fake, voters int, ahead ...time.Duration) Clocks {
+	list := Clocks{Voters: voters}
+	for _, d := range ahead {
+		list.Walls = append(list.Walls, time.Duration(c.WallMilli())*time.Millisecond-c.Boot()+d)
+	}
+	return list
+}
+
 func wantInstant(t *testing.T, s *stamper, want int64) {
 	t.Helper()
 	if got := s.instant(); got != want {
@@ -61,7 +70,7 @@ func TestClusterTimeNeverGoesBack(t *testing.T) {
 // a thousand slow entries leave the clock where BOOTTIME says.
 func TestMasterDoesNotLoseTimeToLatency(t *testing.T) {
 	c, s := newTestStamper()
-	s.applied(s.first())
+	s.applied(s.first(walls(c, 1, 0)))
 	s.established()
 	s.leading.Store(true)
 	start := s.instant()
@@ -105,20 +114,36 @@ func TestBacklogOfOldEntriesDoesNotPullTheClockBack(t *testing.T) {
 	}
 }
 
-// Property: a node that only replayed old entries takes the wall clock when it
-// becomes master, unless that is behind the state.
-func TestUntrustedClockTakesTheWallClock(t *testing.T) {
+// Property: a node that only replayed old entries takes the median of the wall
+// clocks when it becomes master, unless that is behind the state.
+func TestUntrustedClockTakesTheMedian(t *testing.T) {
 	c, s := newTestStamper()
 	for i := range int64(1000) { // a day's entries in a second
 		s.applied(morning - 86_400_000 + i*86_400)
 		c.Advance(time.Millisecond)
 	}
-	if got := s.first(); got != morning+100*3_600_000+1000 {
-		t.Fatalf("stamp %d", got)
+	for name, ahead := range map[string][]time.Duration{
+		"equal":                     {0, 0, 0},
+		"two heard":                 {0, time.Minute},
+		"own clock ahead":           {time.Hour, 0, 0},
+		"own clock behind":          {-time.Hour, 0, 0},
+		"ahead, the third is gone":  {time.Hour, 0},
+		"one ahead, another behind": {time.Hour, 0, -time.Hour},
+	} {
+		if got := s.first(walls(c, 3, ahead...)); got != c.WallMilli() {
+			t.Errorf("%s: %d ms from the right time", name, got-c.WallMilli())
+		}
 	}
-	c.SetWall(5)
-	if got := s.first(); got < morning-86_400 {
-		t.Fatalf("stamp %d: below the state", got)
+	state := s.instant()
+	for name, clocks := range map[string]Clocks{
+		"the clocks are behind":    walls(c, 3, -1000*time.Hour, -1000*time.Hour, -1000*time.Hour),
+		"one may be right":         walls(c, 3, 0, -1000*time.Hour),
+		"only our own was heard":   walls(c, 3, time.Hour),
+		"there is no clock at all": {},
+	} {
+		if got := s.first(clocks); got != state {
+			t.Errorf("%s: stamp %d, the state says %d", name, got, state)
+		}
 	}
 }
 
@@ -130,7 +155,7 @@ func TestLongReplayIsNotTrusted(t *testing.T) {
 		s.applied(morning - 86_400_000 + i*2)
 		c.Advance(200 * time.Microsecond)
 	}
-	if got := s.first(); got != c.WallMilli() {
+	if got := s.first(walls(c, 3, 0, 0)); got != c.WallMilli() {
 		t.Fatalf("stamp %d, wall clock %d", got, c.WallMilli())
 	}
 }
@@ -150,7 +175,7 @@ func TestReplayThatPassesTheEstimateIsNotTrusted(t *testing.T) {
 			s.applied(morning + i*100)
 			c.Advance(time.Millisecond)
 		}
-		if got := s.first(); got != c.WallMilli() {
+		if got := s.first(walls(c, 3, 0, 0)); got != c.WallMilli() {
 			t.Errorf("%s: stamp %d, wall clock %d", name, got, c.WallMilli())
 		}
 	}
@@ -158,7 +183,7 @@ func TestReplayThatPassesTheEstimateIsNotTrusted(t *testing.T) {
 	s.restored(morning)
 	c.Advance(20 * time.Second)
 	s.applied(morning + 20_000) // the first entry after the snapshot, by chance
-	if got := s.first(); got != c.WallMilli() {
+	if got := s.first(walls(c, 3, 0, 0)); got != c.WallMilli() {
 		t.Errorf("one stamp is believed: %d, wall clock %d", got, c.WallMilli())
 	}
 }
@@ -167,7 +192,8 @@ func TestReplayThatPassesTheEstimateIsNotTrusted(t *testing.T) {
 // wrong its own wall clock is.
 func TestTrustedClockIgnoresTheWallClock(t *testing.T) {
 	for name, hear := range map[string]func(c *clock.Fake, s *stamper){
-		"observed": func(_ *clock.Fake, s *stamper) { s.observe(morning) },
+		"observed":    func(_ *clock.Fake, s *stamper) { s.observe(morning) },
+		"vouched for": func(_ *clock.Fake, s *stamper) { s.vouched(morning) },
 		"live entries": func(c *clock.Fake, s *stamper) {
 			for i := range int64(70) {
 				s.applied(morning - 7000 + i*100)
@@ -179,7 +205,7 @@ func TestTrustedClockIgnoresTheWallClock(t *testing.T) {
 		hear(c, s)
 		c.Advance(time.Minute)
 		c.SetWall(morning + 86_400_000)
-		if off := s.first() - morning - 60_000; off < 0 || off > 10 {
+		if off := s.first(walls(c, 3, 0, 0, 0)) - morning - 60_000; off < 0 || off > 10 {
 			t.Errorf("%s: the stamp is %d ms off", name, off)
 		}
 	}
