@@ -25,10 +25,15 @@ func (n *Node) openState(cfg *config.Config, table *command.Table) error {
 		Fatal:     n.fail,
 		Restoring: n.restoring,
 		ClusterID: n.clusterID,
+
+		Checkpoints: n.checkpoints(cfg.DigestEvery),
 	})
 	var err error
 	if n.raft, err = cluster.Open(n.clusterConfig(cfg)); err != nil {
 		return fmt.Errorf("open cluster node: %w", err)
+	}
+	if err := n.raft.Handle(kindDigest, n.serveDigests); err != nil {
+		return errors.Join(err, n.raft.Close())
 	}
 	n.proposer = raftfsm.NewProposer(raftfsm.ProposerConfig{
 		FSM:       n.fsm,

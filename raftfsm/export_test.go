@@ -141,3 +141,8 @@ func WaitingTicks(p *Proposer) int {
 	defer p.mu.Unlock()
 	return len(p.mu.ticks)
 }
+
+// Passes tells whether there is a checkpoint between two indexes in a state of some size.
+func Passes(c *Checkpoints, before, index uint64, used int64) bool {
+	return c.passes(before, index, func() int64 { return used })
+}

@@ -54,6 +54,8 @@ type Config struct {
 	Restoring func()
 	// ClusterID, if set and not empty, must be that of a snapshot to restore.
 	ClusterID func() string
+	// Checkpoints are where the state is compared with that of other nodes.
+	Checkpoints Checkpoints
 }
 
 // FSM is the state machine. Apply, Snapshot and Restore are raft's to call, on
@@ -113,6 +115,7 @@ func (f *FSM) Apply(l *raft.Log) any {
 	u := Update{Index: l.Index, Term: l.Term}
 	f.run(&head, units, p, &u)
 	f.decoder.release()
+	f.checkpoint(f.mark.index.Load())
 	f.time.applied(f.stamp)
 	f.publish(p, &u)
 	f.forgetEvents()
@@ -233,8 +236,7 @@ func (f *FSM) publish(p *proposal, u *Update) {
 	}
 }
 
-// account brings the counts up to date. After a panic it logs the digest, by
-// which nodes can be compared.
+// account brings the counts up to date.
 func (f *FSM) account(u *Update) {
 	f.stats.entries.Add(1)
 	f.stats.commands.Store(f.applier.counts.commands)
@@ -243,10 +245,6 @@ func (f *FSM) account(u *Update) {
 		if u.Events[i].Class == store.ClassExpired {
 			f.stats.expired.Add(1)
 		}
-	}
-	if f.suspect {
-		f.suspect = false
-		f.cfg.Log.Warn("checkpoint after a panic", "index", u.Index, "digest", f.cfg.Store.Digest())
 	}
 }
 
