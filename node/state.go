@@ -68,6 +68,7 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 			Check:         raftfsm.CheckEntry,
 			DatasetBytes:  func() int64 { return n.state.Stats(0).UsedBytes },
 		},
+		Space:   cluster.SpaceConfig{Mark: lowDisk, Reserve: diskReserve},
 		FSM:     n.fsm,
 		Source:  source{n},
 		Clock:   n.clock,
@@ -87,6 +88,13 @@ func (n *Node) observe() cluster.Observe {
 	o.MasterTime = n.fsm.Observe
 	return o
 }
+
+// A disk is low with less than this free beside the reserve, which holds two
+// segments of the log.
+const (
+	lowDisk     = 256 << 20
+	diskReserve = 128 << 20
+)
 
 // mostEntryBytes is the largest value of max-entry-bytes.
 const mostEntryBytes = 60 << 20
