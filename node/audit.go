@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -311,11 +312,11 @@ func (a *audit) toldAtLocked(index uint64) map[string]digests {
 
 // describe says for people what the nodes have at one index.
 func describe(self string, own digests, told map[string]digests) string {
-	text := fmt.Sprintf("at log index %d this node, %s, has %s", own.index, self, own)
+	texts := []string{fmt.Sprintf("at log index %d this node, %s, has %s", own.index, self, own)}
 	for _, id := range slices.Sorted(maps.Keys(told)) {
-		text += fmt.Sprintf("; %s has %s", id, told[id])
+		texts = append(texts, fmt.Sprintf("%s has %s", id, told[id]))
 	}
-	return text
+	return strings.Join(texts, "; ")
 }
 
 // String is the digest for people.
