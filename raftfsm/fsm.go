@@ -66,6 +66,7 @@ type FSM struct {
 	time    *stamper
 	mark    mark
 	est     atomic.Uint64 // term in which the Proposer's gate is open, 0 while it is shut; the Proposer's to set
+	level   atomic.Uint64 // of the cluster
 	stats   fsmStats
 
 	// The rest belongs to raft's FSM goroutine.
@@ -90,12 +91,20 @@ func New(cfg Config) *FSM {
 		decoder: newEntryDecoder(cfg.Lookup),
 	}
 	f.applier = newApplier(cfg.Store, f.panicked)
-	if sys := f.system(); sys.Stamp > 0 {
+	sys := f.system()
+	f.level.Store(levelOf(&sys))
+	if sys.Stamp > 0 {
 		f.stamp = sys.Stamp
 		f.time.restored(sys.Stamp)
 	}
 	return f
 }
+
+// levelOf is the apply level of a cluster.
+func levelOf(sys *store.System) uint64 { return uint64(max(sys.Level, firstLevel)) }
+
+// Level is the apply level of the cluster, as far as this node has applied the log.
+func (f *FSM) Level() int { return int(f.level.Load()) }
 
 // Apply carries out one log entry and answers the requests waiting for it on
 // this node. Its result is nil, or the error that stopped the node.
@@ -113,6 +122,7 @@ func (f *FSM) Apply(l *raft.Log) any {
 	}
 	f.index, f.stamp = l.Index, max(f.stamp, head.stamp)
 	u := Update{Index: l.Index, Term: l.Term}
+	f.applier.level = int(head.level) // at most Level
 	f.run(&head, units, p, &u)
 	f.decoder.release()
 	f.checkpoint(f.mark.index.Load())
@@ -195,14 +205,19 @@ func (f *FSM) step(x *unit, seed uint64, u *Update) resp.Value {
 	switch x.kind {
 	case unitEstablish:
 		u.Establishing, u.SystemChanged = true, true
-	case unitMember, unitSettings:
+	case unitMember, unitSettings, unitLevel:
 		u.SystemChanged = true
 	case unitCommand, unitExec, unitTick:
 	}
 	reply, events := f.applier.applyUnit(x, f.stamp, seed)
 	f.events = append(f.events, events...)
-	if x.kind == unitEstablish {
+	switch x.kind {
+	case unitEstablish:
 		f.resize()
+	case unitLevel:
+		f.level.Store(uint64(f.applier.level))
+		f.cfg.Log.Info("the cluster has another apply level", "level", f.applier.level)
+	case unitCommand, unitExec, unitTick, unitMember, unitSettings:
 	}
 	return reply
 }
