@@ -62,6 +62,8 @@ var metrics = []metric{
 	{"holdfast_snapshots_total", "Snapshots made by this node.", counter, func(s *sample) float64 { return float64(s.raft.Snapshots.Made) }},
 	{"holdfast_snapshot_errors_total", "Snapshots of this node that failed.", counter, func(s *sample) float64 { return float64(s.raft.Snapshots.Failed) }},
 
+	{"holdfast_apply_level", "The apply level of the cluster, as far as this node has applied the log.", gauge, func(s *sample) float64 { return float64(s.node.fsm.Level()) }},
+	{"holdfast_apply_level_spoken", "The highest apply level this node's release speaks. The cluster's is raised to the lowest of these.", gauge, func(s *sample) float64 { return float64(s.node.self.Level) }},
 	{"holdfast_entries_applied_total", "Entries of the log this node has applied since its start.", counter, func(s *sample) float64 { return float64(s.fsm.Entries) }},
 	{"holdfast_commands_applied_total", "Commands this node has applied since its start, those of transactions included.", counter, func(s *sample) float64 { return float64(s.fsm.Commands) }},
 	{"holdfast_riding_reads_total", "Reads answered beside an entry of the log.", counter, func(s *sample) float64 { return float64(s.fsm.Reads) }},
