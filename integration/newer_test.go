@@ -158,11 +158,11 @@ func newerEntry(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	var entry raft.Log
-	if err := log.GetLog(last, &entry); err != nil || entry.Type != raft.LogCommand || entry.Data[1] != raftfsm.Level {
+	if err := log.GetLog(last, &entry); err != nil || entry.Type != raft.LogCommand || entry.Data[1] > raftfsm.Level {
 		t.Fatalf("the last entry is not of this release: %v, %v", entry.Type, err)
 	}
 	entry.Index++
-	entry.Data[1]++
+	entry.Data[1] = raftfsm.Level + 1
 	if err := log.StoreLog(&entry); err != nil {
 		t.Fatal(err)
 	}
