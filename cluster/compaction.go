@@ -60,7 +60,15 @@ func (c *compaction) ended(now time.Duration, err error) {
 // consider makes a snapshot in the background if the log has grown by enough.
 func (c *compaction) consider(n *Node, r *raft.Raft) {
 	grown := n.logs.figures().sinceAll
-	if grown < n.cfg.Log.SnapshotBytes || grown < n.cfg.Log.DatasetBytes() || !c.due(clock.Mono()) {
+	if grown < n.cfg.Log.SnapshotBytes || grown < n.cfg.Log.DatasetBytes() {
+		return
+	}
+	if !c.due(clock.Mono()) {
+		return
+	}
+	if err := n.room(); err != nil {
+		n.log.Warn("the log is not cut", "err", err)
+		c.ended(clock.Mono(), err)
 		return
 	}
 	n.snapshot(r, func(error) {})
@@ -78,6 +86,9 @@ func (n *Node) Snapshot(ctx context.Context) error {
 		return errClosed
 	case r == nil:
 		return errors.New("no snapshot: the cluster is not formed yet")
+	}
+	if err := n.room(); err != nil {
+		return err
 	}
 	if !n.compact.due(1<<63 - 1) {
 		return errBusy

@@ -38,6 +38,7 @@ type Config struct {
 
 	ElectionTimeout time.Duration // 0 for 250 ms
 	Log             LogConfig
+	Space           SpaceConfig
 	FSM             raft.FSM
 	Source          Source
 	Clock           clock.Clock // nil for the machine's

@@ -32,6 +32,8 @@ type faultPlan struct {
 	Store      string `json:"store"`          // "" hang eio enospc, or fsync: the data is written and the error comes after
 	StoreDelay int64  `json:"store_delay_ms"` // before each append to the log
 
+	Free *int64 `json:"free_bytes"` // on the disk of the data directory, whatever the file system says
+
 	Cut   []string         `json:"cut"`      // nodes that nothing is sent to or taken from
 	Delay map[string]int64 `json:"delay_ms"` // by node, before anything is sent to it
 
@@ -152,4 +154,12 @@ func (h *hooks) cut(peer string) error {
 		return errors.New("cut off by a fault")
 	}
 	return nil
+}
+
+// free is how much of the disk counts as free.
+func (h *hooks) free(bytes int64) int64 {
+	if plan := h.plan.Load(); plan != nil && plan.Free != nil {
+		return *plan.Free
+	}
+	return bytes
 }

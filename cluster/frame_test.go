@@ -34,6 +34,7 @@ func TestFramesAreBounded(t *testing.T) {
 // that they never look younger.
 func TestReportsComeBack(t *testing.T) {
 	for _, r := range []report{
+		{term: 8, low: true, election: time.Second},
 		{term: 7, election: time.Second, applied: 9, instant: -5, hash: 11},
 		{term: 1 << 60, master: true, age: 1500 * time.Microsecond, election: 250 * time.Millisecond, info: []byte("record"), hash: 1},
 	} {
@@ -45,7 +46,7 @@ func TestReportsComeBack(t *testing.T) {
 			t.Errorf("age %v became %v", r.age, got.age)
 		}
 		got.age = r.age
-		if got.term != r.term || got.master != r.master || got.applied != r.applied || got.instant != r.instant ||
+		if got.term != r.term || got.master != r.master || got.low != r.low || got.applied != r.applied || got.instant != r.instant ||
 			got.election != r.election || got.hash != r.hash || !bytes.Equal(got.info, r.info) {
 			t.Errorf("%+v became %+v", r, got)
 		}
@@ -82,6 +83,14 @@ func TestAdditionsComeBack(t *testing.T) {
 		if got, _, err := read(a.append(nil)); err != nil || got.wall != 0 || !got.timed {
 			t.Errorf("a wall clock at %d became %+v, %v", wall, got, err)
 		}
+	}
+}
+
+// Earlier releases know a master by flags of 1: a master never says anything else.
+func TestMasterWithLowDiskStaysMasterForEarlierReleases(t *testing.T) {
+	r := report{term: 7, master: true, low: true}
+	if flags := r.append(nil)[8]; flags != 1 {
+		t.Errorf("flags %d", flags)
 	}
 }
 

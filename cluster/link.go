@@ -47,6 +47,7 @@ const (
 type report struct {
 	term     uint64
 	master   bool          // it is established leader
+	low      bool          // its disk is; not told by a master, who sees to that itself
 	age      time.Duration // since the start of its last confirmed round; valid if master
 	election time.Duration
 	applied  uint64
@@ -93,6 +94,13 @@ func readAddition(rd *bufio.Reader) (addition, error) {
 	return a, nil
 }
 
+// What the flags of a report can be. They are not combined: earlier releases take a
+// node for master only if its flags are flagMaster and nothing else.
+const (
+	flagMaster = 1
+	flagLow    = 2
+)
+
 // noAge stands for a node that has never confirmed its term.
 const noAge = ^uint32(0)
 
@@ -100,8 +108,11 @@ func (r *report) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, r.term)
 	var flags byte
 	age := noAge
-	if r.master {
-		flags = 1
+	switch {
+	case r.low && !r.master:
+		flags = flagLow
+	case r.master:
+		flags = flagMaster
 		age = uint32(min(r.age.Milliseconds()+1, int64(noAge-1))) // bounded
 	}
 	b = append(b, flags)
@@ -121,7 +132,9 @@ func readReport(rd *bufio.Reader) (report, error) {
 		return report{}, err
 	}
 	f := fields{rest: buf[:]}
-	r := report{term: f.uint64(), master: f.byte() == 1}
+	r := report{term: f.uint64()}
+	flags := f.byte()
+	r.master, r.low = flags == flagMaster, flags == flagLow
 	age := f.uint32()
 	r.age = time.Duration(age) * time.Millisecond
 	if r.master = r.master && age != noAge; !r.master {

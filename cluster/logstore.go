@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,7 +103,31 @@ type logStore struct {
 	mu    struct {
 		sync.Mutex
 		logFigures
+		recent latencies
 	}
+}
+
+// latencies are those of the last appends.
+type latencies struct {
+	ring [2000]time.Duration
+	n    uint64 // how many were ever put in
+}
+
+// add takes one more.
+func (l *latencies) add(d time.Duration) {
+	l.ring[l.n%uint64(len(l.ring))] = d
+	l.n++
+}
+
+// p999 is what all but one in a thousand of them took at most; 0 before the first.
+func (l *latencies) p999() time.Duration {
+	n := min(int(l.n), len(l.ring)) // the ring is short
+	if n == 0 {
+		return 0
+	}
+	const rare = 1000
+	sorted := slices.Sorted(slices.Values(l.ring[:n]))
+	return sorted[n-1-n/rare]
 }
 
 // logFigures count what was appended.
@@ -209,6 +234,7 @@ func (s *logStore) count(entries int, size int64, took time.Duration) (slow bool
 	s.mu.Entries += uint64(entries)
 	s.mu.Bytes += uint64(size)
 	s.mu.Time += took
+	s.mu.recent.add(took)
 	s.mu.sinceAll += size
 	if took <= s.slowAfter {
 		return false
@@ -262,6 +288,14 @@ func (s *logStore) figures() logFigures {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.mu.logFigures
+}
+
+// slowest is the 99.9th percentile of the last appends.
+func (s *logStore) slowest() time.Duration {
+	s.mu.Lock()
+	last := s.mu.recent
+	s.mu.Unlock()
+	return last.p999()
 }
 
 // snapshotted takes note that a snapshot covers all but the last kept bytes.

@@ -330,3 +330,33 @@ func TestLogCacheHoldsTheNewest(t *testing.T) {
 		}
 	}
 }
+
+// The 99.9th percentile passes over one append in a thousand, and forgets.
+func TestSlowestAppends(t *testing.T) {
+	var l latencies
+	if got := l.p999(); got != 0 {
+		t.Errorf("of nothing: %v", got)
+	}
+	l.add(3)
+	if got := l.p999(); got != 3 {
+		t.Errorf("of one: %v", got)
+	}
+	for range 1998 {
+		l.add(1)
+	}
+	l.add(9)
+	if got := l.p999(); got != 1 {
+		t.Errorf("with two slow ones of 2000: %v", got)
+	}
+	l.add(8) // in the place of the first
+	l.add(7)
+	if got := l.p999(); got != 7 {
+		t.Errorf("with three: %v", got)
+	}
+	for range 2000 {
+		l.add(2)
+	}
+	if got := l.p999(); got != 2 {
+		t.Errorf("of the last: %v", got)
+	}
+}

@@ -53,6 +53,7 @@ type storage struct {
 	stable   *stableStore
 	snaps    raft.SnapshotStore
 	compact  compaction
+	space    *space
 }
 
 // network is what connects to other nodes. peers and others never change.
@@ -209,6 +210,7 @@ func (n *Node) openStorage() error {
 	if n.snaps, err = raft.NewFileSnapshotStoreWithLogger(n.dir.raft(), 2, n.hclog); err != nil {
 		return fmt.Errorf("snapshots: %w", err)
 	}
+	n.space = openSpace(n)
 	if err := n.keepNames(); err != nil {
 		return err
 	}
@@ -291,6 +293,7 @@ func (n *Node) start() {
 		}
 	}
 	n.wg.Go(func() { n.watchLoop(n.ctx) })
+	n.wg.Go(func() { n.space.run(n.ctx, n.look) })
 	n.wg.Go(func() {
 		if err := n.form(n.ctx); err != nil {
 			n.mayFail(err)

@@ -10,6 +10,7 @@ type Stats struct {
 	Log       LogStats
 	Rounds    RoundStats
 	Snapshots SnapshotStats
+	Disk      DiskStats
 }
 
 // LogStats are about appends to the log. Outstanding is for how long one is under
@@ -17,7 +18,15 @@ type Stats struct {
 type LogStats struct {
 	Appends, Entries, Bytes, Slow uint64
 	Time, Outstanding             time.Duration
-	SinceSnapshot                 int64 // bytes of commands
+	SinceSnapshot                 int64         // bytes of commands
+	Slowest                       time.Duration // all but one in a thousand of the last 2,000 took at most as long
+}
+
+// DiskStats are about the space on the disk of the data directory.
+type DiskStats struct {
+	Free    int64 // bytes, beside the reserve; 0 if they are not watched
+	Low     bool
+	Reserve bool // it is there
 }
 
 // RoundStats are about rounds of term probes.
@@ -41,7 +50,8 @@ func (n *Node) Stats() Stats {
 	}
 	s.Elections = n.elections.Load()
 	l := n.logs.figures()
-	s.Log = LogStats{l.Appends, l.Entries, l.Bytes, l.Slow, l.Time, n.logs.outstanding(), l.sinceAll}
+	s.Log = LogStats{l.Appends, l.Entries, l.Bytes, l.Slow, l.Time, n.logs.outstanding(), l.sinceAll, n.logs.slowest()}
+	s.Disk = DiskStats{max(0, n.space.beside.Load()), n.space.low(), n.space.have.Load()}
 	c := n.confirm.figures()
 	s.Rounds = RoundStats{c.Rounds, c.Confirmed, c.Failed, c.Widened, c.Time}
 	if list, err := n.snaps.List(); err == nil && len(list) > 0 {

@@ -31,6 +31,9 @@ type View struct {
 	Waiting string // what formation waits for, for people
 	Cluster string // the cluster's id, "" while there is none
 
+	DiskLow   bool // too little of this node's disk is free
+	DiskShort bool // so are too many disks, this node's or those of others, for it to take writes as master
+
 	leaderUntil, quorumUntil time.Duration // clock.Boot
 }
 
@@ -38,6 +41,7 @@ type View struct {
 type PeerView struct {
 	ID      string
 	Addr    string        // of its raft port
+	DiskLow bool          // it has said that its disk is low; a master does not
 	Contact bool          // it has answered a ping of the last two election timeouts
 	Linked  bool          // the connection on which it is asked is up
 	Age     time.Duration // since the last ping it has answered, or since this node's start
@@ -119,6 +123,7 @@ func (n *Node) observe(now time.Duration) *View {
 	}
 	n.sawOwnTerm(v, now)
 	v.Peers = n.peerViews(v, now)
+	v.DiskLow, v.DiskShort = n.space.low(), n.short(now)
 	v.TermAge = now - n.termSince
 	if term, ok := n.leading(); ok && term == v.Term {
 		v.IsLeader = v.Quorum
@@ -161,7 +166,7 @@ func (n *Node) peerViews(v *View, now time.Duration) []PeerView {
 		list = append(list, PeerView{
 			ID: p.id, Addr: p.announced(),
 			Contact: p.contact(now, n.window()), Linked: p.link.up(), Age: now - asked,
-			Info: rep.info, Term: rep.term, Applied: rep.applied, Acked: acked,
+			DiskLow: rep.low, Info: rep.info, Term: rep.term, Applied: rep.applied, Acked: acked,
 		})
 	}
 	return list
@@ -240,13 +245,13 @@ func (n *Node) caughtUp(v *View) bool {
 // differs tells whether there is something new in v.
 func differs(old, v *View) bool {
 	if old.Term != v.Term || old.RaftLeader != v.RaftLeader || old.IsLeader != v.IsLeader || old.Leader != v.Leader ||
-		old.Quorum != v.Quorum || old.Ready != v.Ready || old.State != v.State || old.Waiting != v.Waiting ||
+		old.DiskLow != v.DiskLow || old.DiskShort != v.DiskShort || old.Quorum != v.Quorum || old.Ready != v.Ready || old.State != v.State || old.Waiting != v.Waiting ||
 		!slices.Equal(old.Voters, v.Voters) || len(old.Peers) != len(v.Peers) {
 		return true
 	}
 	for i := range v.Peers {
 		a, b := &old.Peers[i], &v.Peers[i]
-		if a.Contact != b.Contact || a.Linked != b.Linked || a.Addr != b.Addr || string(a.Info) != string(b.Info) {
+		if a.DiskLow != b.DiskLow || a.Contact != b.Contact || a.Linked != b.Linked || a.Addr != b.Addr || string(a.Info) != string(b.Info) {
 			return true
 		}
 	}
@@ -260,6 +265,7 @@ func (n *Node) report(has uint64) report {
 		term:     n.raftNode().CurrentTerm(),
 		election: n.cfg.ElectionTimeout,
 		applied:  n.cfg.Source.Applied(),
+		low:      n.space.low(),
 	}
 	r.instant, r.more.timed = n.cfg.Source.Time()
 	r.more.wall = n.cfg.Clock.WallMilli()

@@ -49,6 +49,7 @@ type Config struct {
 	MaxEntryBytes   int64  // largest log entry
 	ReadMode        string // ReadQuorum or ReadLocal
 	LogStore        string // LogStoreWAL or LogStoreBolt
+	DigestEvery     int    // log entries between two comparisons of the nodes' states, 0 for none
 
 	// The process.
 	Dir         string

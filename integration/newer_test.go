@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/holdfast/holdfast/internal/testkit"
+	"github.com/holdfast/holdfast/raftfsm"
 )
 
 // P1, P7: a data directory that a newer release has written to (its identity, a
@@ -157,11 +158,11 @@ func newerEntry(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	var entry raft.Log
-	if err := log.GetLog(last, &entry); err != nil || entry.Type != raft.LogCommand || entry.Data[1] != 1 {
+	if err := log.GetLog(last, &entry); err != nil || entry.Type != raft.LogCommand || entry.Data[1] > raftfsm.Level {
 		t.Fatalf("the last entry is not of this release: %v, %v", entry.Type, err)
 	}
 	entry.Index++
-	entry.Data[1] = 2
+	entry.Data[1] = raftfsm.Level + 1
 	if err := log.StoreLog(&entry); err != nil {
 		t.Fatal(err)
 	}

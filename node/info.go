@@ -45,6 +45,8 @@ func (n *Node) raftLines(v *cluster.View) []respserver.Pair {
 		{Name: "raft_quorum", Value: yesNo(v.Quorum)},
 		{Name: "raft_applied_index", Value: strconv.FormatUint(n.fsm.Applied(), 10)},
 		{Name: "raft_digest", Value: strconv.FormatUint(n.fsm.Digest(), 16)},
+		{Name: "raft_apply_level", Value: strconv.Itoa(n.fsm.Level())},
+		{Name: "raft_apply_level_spoken", Value: strconv.Itoa(n.self.Level)},
 		{Name: "raft_voters", Value: strconv.Itoa(len(v.Voters))},
 	}
 	for i := range v.Peers {

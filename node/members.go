@@ -82,6 +82,7 @@ func (n *Node) keepMembers(ctx context.Context) error {
 		if n.roles.Role().Master {
 			v := n.raft.View()
 			n.recordMembers(ctx, &v)
+			n.raiseLevel(ctx, &v)
 		}
 	}
 }

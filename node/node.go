@@ -49,6 +49,7 @@ type core struct {
 	fsm      *raftfsm.FSM
 	proposer *raftfsm.Proposer
 	raft     *cluster.Node
+	audit    audit
 }
 
 // front is what clients reach.
@@ -101,6 +102,7 @@ func open(cfg *config.Config, log *slog.Logger, version string) (*Node, error) {
 	n.roles.init()
 	n.reign.init()
 	n.saves.init(n.clock.WallMilli() / 1000)
+	n.audit.init()
 	table, err := dataTable()
 	if err != nil {
 		return nil, fmt.Errorf("command table: %w", err)
@@ -151,6 +153,7 @@ func (n *Node) run(ctx context.Context) error {
 	inner.start("roles", n.watchRoles)
 	inner.start("members", n.keepMembers)
 	inner.start("time", n.keepTime)
+	inner.start("audit", n.keepAudited)
 	inner.start("alerts", n.watchAlerts)
 	outer := newGroup(ctx, stop)
 	for _, l := range listeners {

@@ -115,7 +115,7 @@ func (n *Node) stepDown() {
 // roleOf is what clients are told for a view. A master has caught up: it has
 // applied the first entry of its own term.
 func (n *Node) roleOf(v *cluster.View, serves bool) respserver.Role {
-	r := respserver.Role{Master: serves, Loading: !v.Ready && !serves}
+	r := respserver.Role{Master: serves, Loading: !v.Ready && !serves, DiskShort: serves && v.DiskShort}
 	if v.Leader == "" || v.Leader == v.Self {
 		return r
 	}

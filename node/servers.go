@@ -64,6 +64,7 @@ func (n *Node) openServers(cfg *config.Config, data *command.Table) error {
 		Persist:     n,
 		Settings:    settings{n},
 		Info:        n,
+		Digests:     n,
 		Shutdown:    n.shutdown,
 		SizeOf:      raftfsm.SizeOf,
 		Clock:       n.clock,

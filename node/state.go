@@ -26,10 +26,15 @@ func (n *Node) openState(cfg *config.Config, table *command.Table) error {
 		Restoring: n.restoring,
 		ClusterID: n.clusterID,
 		Clocks:    n.clocks,
+
+		Checkpoints: n.checkpoints(cfg.DigestEvery),
 	})
 	var err error
 	if n.raft, err = cluster.Open(n.clusterConfig(cfg)); err != nil {
 		return fmt.Errorf("open cluster node: %w", err)
+	}
+	if err := n.raft.Handle(kindDigest, n.serveDigests); err != nil {
+		return errors.Join(err, n.raft.Close())
 	}
 	n.proposer = raftfsm.NewProposer(raftfsm.ProposerConfig{
 		FSM:       n.fsm,
@@ -64,6 +69,7 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 			Check:         raftfsm.CheckEntry,
 			DatasetBytes:  func() int64 { return n.state.Stats(0).UsedBytes },
 		},
+		Space:   cluster.SpaceConfig{Mark: lowDisk, Reserve: diskReserve},
 		FSM:     n.fsm,
 		Source:  source{n},
 		Clock:   n.clock,
@@ -83,6 +89,13 @@ func (n *Node) observe() cluster.Observe {
 	o.MasterTime, o.VouchedTime = n.fsm.Observe, n.fsm.Vouched
 	return o
 }
+
+// A disk is low with less than this free beside the reserve, which holds two
+// segments of the log.
+const (
+	lowDisk     = 256 << 20
+	diskReserve = 128 << 20
+)
 
 // mostEntryBytes is the largest value of max-entry-bytes.
 const mostEntryBytes = 60 << 20

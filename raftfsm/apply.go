@@ -25,6 +25,7 @@ type applier struct {
 	unit   *unit                 // of update
 	read   *command.Request      // of view
 	reply  resp.Value            // of either
+	level  int                   // of the entry being applied
 	warmer func(r *store.Reader) // reads ahead for keys
 	keys   [][]byte              // of warmer; reused
 	counts struct{ commands, reads uint64 }
@@ -138,6 +139,9 @@ func (a *applier) runUnit(tx *store.Tx, u *unit) resp.Value {
 			s.Settings = u.settings
 			s.Settings.Databases = databases // fixed at formation
 		})
+	case unitLevel:
+		tx.Begin(0)
+		tx.ChangeSystem(func(s *store.System) { s.Level = max(s.Level, a.level) })
 	}
 	return resp.None
 }

@@ -9,10 +9,20 @@ import (
 	"github.com/holdfast/holdfast/store"
 )
 
-// Level is the apply level of this release: the highest whose entries it
-// applies, and the one it writes. Any change of what apply makes of an entry is
-// a new level.
-const Level = 1
+// Level is the apply level of this release: the highest whose entries it applies. Any
+// change of what apply makes of an entry, and any new kind of unit, is a new level.
+// What is written is of the cluster's level, which an entry raises once every node
+// speaks a higher one.
+//
+//	1  the first release
+//	2  the cluster's level itself is replicated
+const Level = 2
+
+// firstLevel is that of a cluster whose level was never raised.
+const firstLevel = 1
+
+// levelReplicated is the first level that has unitLevel.
+const levelReplicated = 2
 
 // entryFormat is the version of the encoding, the first byte of every entry.
 const entryFormat = 1
@@ -27,6 +37,7 @@ const (
 	unitEstablish unitKind = 4 // the first entry of a term
 	unitMember    unitKind = 5 // a node's addresses
 	unitSettings  unitKind = 6 // replicated settings
+	unitLevel     unitKind = 7 // the cluster's level is that of the entry from here on; from level 2
 )
 
 // Errors that stop a node before it applies an entry.
@@ -44,6 +55,7 @@ type proposalID struct{ process, seq uint64 }
 
 // entryHead is what all units of an entry share.
 type entryHead struct {
+	level    uint64
 	stamp    int64 // cluster time, ms
 	seed     uint64
 	proposal proposalID
@@ -133,7 +145,7 @@ func execSize(x *command.Exec) int {
 // appendHead begins an entry of the given number of units.
 func appendHead(dst []byte, h entryHead, units int) []byte {
 	dst = append(dst, entryFormat)
-	dst = binary.AppendUvarint(dst, Level)
+	dst = binary.AppendUvarint(dst, h.level)
 	dst = appendInt(dst, h.stamp)
 	dst = binary.LittleEndian.AppendUint64(dst, h.seed)
 	dst = binary.LittleEndian.AppendUint64(dst, h.proposal.process)
@@ -235,10 +247,11 @@ func newEntryDecoder(lookup func(name string) *command.Spec) *entryDecoder {
 func (x *entryDecoder) decode(data []byte) (entryHead, []unit, error) {
 	x.release()
 	d := decoder{in: data}
-	if err := d.release(); err != nil {
+	level, err := d.release()
+	if err != nil {
 		return entryHead{}, nil, err
 	}
-	h := entryHead{stamp: d.int64(), seed: d.fixed64()}
+	h := entryHead{level: level, stamp: d.int64(), seed: d.fixed64()}
 	h.proposal = proposalID{process: d.fixed64(), seq: d.uvarint()}
 	if h.stamp < 0 {
 		d.fail()
@@ -247,6 +260,9 @@ func (x *entryDecoder) decode(data []byte) (entryHead, []unit, error) {
 		u, err := x.unit(&d)
 		if err != nil {
 			return entryHead{}, nil, err
+		}
+		if u.kind == unitLevel && h.level < levelReplicated {
+			return entryHead{}, nil, ErrBadEntry
 		}
 		x.units = append(x.units, u)
 	}
@@ -260,22 +276,23 @@ func (x *entryDecoder) decode(data []byte) (entryHead, []unit, error) {
 // bytes of it: nil, or an error that wraps ErrNewerEntry or ErrBadEntry. It is pure.
 func CheckEntry(data []byte) error {
 	d := decoder{in: data}
-	return d.release()
+	_, err := d.release()
+	return err
 }
 
-// release reads what says which releases can read the rest of an entry.
-func (d *decoder) release() error {
+// release reads what says which releases can read the rest of an entry: its level.
+func (d *decoder) release() (level uint64, err error) {
 	if format := d.byte(); !d.bad && format != entryFormat {
-		return fmt.Errorf("%w: format %d, this one reads %d", ErrNewerEntry, format, entryFormat)
+		return 0, fmt.Errorf("%w: format %d, this one reads %d", ErrNewerEntry, format, entryFormat)
 	}
-	level := d.uvarint()
+	level = d.uvarint()
 	switch {
 	case level > Level:
-		return fmt.Errorf("%w: apply level %d, this one has %d", ErrNewerEntry, level, Level)
+		return 0, fmt.Errorf("%w: apply level %d, this one has %d", ErrNewerEntry, level, Level)
 	case level == 0:
-		return ErrBadEntry
+		return 0, ErrBadEntry
 	}
-	return nil
+	return level, nil
 }
 
 // release forgets the last entry, so that its bytes can be freed.
@@ -319,6 +336,7 @@ func (x *entryDecoder) unit(d *decoder) (unit, error) {
 		u.member = d.member()
 	case unitSettings:
 		u.settings = d.settings()
+	case unitLevel:
 	default:
 		return u, fmt.Errorf("%w: unit of kind %d", ErrNewerEntry, u.kind)
 	}

@@ -38,14 +38,15 @@ func sampleRequests() []command.Request {
 // sampleEntry is an entry with a unit of every kind.
 func sampleEntry() []byte {
 	reqs := sampleRequests()
-	h := entryHead{stamp: 1_700_000_000_000, seed: 1 << 63, proposal: proposalID{process: 7, seq: 300}}
-	data := appendHead(nil, h, len(reqs)+4)
+	h := entryHead{level: levelReplicated, stamp: 1_700_000_000_000, seed: 1 << 63, proposal: proposalID{process: 7, seq: 300}}
+	data := appendHead(nil, h, len(reqs)+5)
 	data = appendTick(data, []store.Victim{{DB: 1, Key: "k", Deadline: 5}, {Key: "", Deadline: 1 << 40}})
 	data = appendEstablish(data, establishment{
 		node: "n1", clusterID: "c", hashSeed: [2]uint64{1, 2}, settings: store.Settings{Databases: 16, MaxEntryBytes: 1},
 	})
 	data = appendMember(append(data, byte(unitMember)), store.Member{ID: "n1", DataPort: 6379, SentinelPort: -1, Level: 1})
 	data = appendSettings(append(data, byte(unitSettings)), store.Settings{MaxBulkBytes: 512 << 20})
+	data = append(data, byte(unitLevel))
 	for i := range reqs {
 		data = appendRequest(data, &reqs[i])
 	}
@@ -73,6 +74,8 @@ func encodeUnits(h entryHead, units []unit) []byte {
 			dst = appendMember(append(dst, byte(unitMember)), u.member)
 		case unitSettings:
 			dst = appendSettings(append(dst, byte(unitSettings)), u.settings)
+		case unitLevel:
+			dst = append(dst, byte(unitLevel))
 		}
 	}
 	return dst
@@ -91,7 +94,7 @@ func TestEntryRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if h.stamp != 1_700_000_000_000 || h.seed != 1<<63 || h.proposal != (proposalID{7, 300}) || len(units) != 9 {
+		if h.stamp != 1_700_000_000_000 || h.seed != 1<<63 || h.proposal != (proposalID{7, 300}) || len(units) != 10 {
 			t.Fatalf("head %+v, %d units", h, len(units))
 		}
 		if !bytes.Equal(encodeUnits(h, units), data) {
@@ -103,7 +106,7 @@ func TestEntryRoundTrip(t *testing.T) {
 // Property: SizeOf is never below the size of the entry, and close to it.
 func TestSizeOfBoundsTheEntry(t *testing.T) {
 	for i, r := range sampleRequests() {
-		h := entryHead{stamp: 1 << 62, seed: 1, proposal: proposalID{1, 1 << 63}}
+		h := entryHead{level: Level, stamp: 1 << 62, seed: 1, proposal: proposalID{1, 1 << 63}}
 		data := appendRequest(appendHead(nil, h, 1024), &r)
 		if size := SizeOf(&r); size < len(data) || size > len(data)+100 {
 			t.Errorf("request %d: size %d, encoded %d", i, size, len(data))
@@ -136,7 +139,7 @@ func TestCutEntryIsAnError(t *testing.T) {
 func TestHugeCountsAllocateNothing(t *testing.T) {
 	x := newEntryDecoder(Lookup)
 	huge := []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}
-	head := appendHead(nil, entryHead{}, 1)
+	head := appendHead(nil, entryHead{level: 1}, 1)
 	for name, unit := range map[string][]byte{
 		"units":   nil,
 		"tick":    append([]byte{byte(unitTick)}, huge...),

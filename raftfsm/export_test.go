@@ -105,7 +105,7 @@ func readBoom(_ *store.Reader, args [][]byte) resp.Value {
 // Entry encodes one entry of plain requests, as a Proposer of another process
 // would have.
 func Entry(stamp int64, seed uint64, reqs ...command.Request) []byte {
-	data := appendHead(nil, entryHead{stamp: stamp, seed: seed}, len(reqs))
+	data := appendHead(nil, entryHead{level: 1, stamp: stamp, seed: seed}, len(reqs))
 	for i := range reqs {
 		data = appendRequest(data, &reqs[i])
 	}
@@ -114,12 +114,12 @@ func Entry(stamp int64, seed uint64, reqs ...command.Request) []byte {
 
 // TickEntry encodes an entry with one tick.
 func TickEntry(stamp int64, victims ...store.Victim) []byte {
-	return appendTick(appendHead(nil, entryHead{stamp: stamp}, 1), victims)
+	return appendTick(appendHead(nil, entryHead{level: 1, stamp: stamp}, 1), victims)
 }
 
 // EstablishEntry encodes an establishing entry.
 func EstablishEntry(stamp int64, clusterID string, s store.Settings) []byte {
-	return appendEstablish(appendHead(nil, entryHead{stamp: stamp}, 1),
+	return appendEstablish(appendHead(nil, entryHead{level: 1, stamp: stamp}, 1),
 		establishment{node: "n1", clusterID: clusterID, hashSeed: [2]uint64{1, 2}, settings: s})
 }
 
@@ -140,4 +140,21 @@ func WaitingTicks(p *Proposer) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.mu.ticks)
+}
+
+// Passes tells whether there is a checkpoint between two indexes in a state of some size.
+func Passes(c *Checkpoints, before, index uint64, used int64) bool {
+	return c.passes(before, index, func() int64 { return used })
+}
+
+// LevelEntry encodes an entry that raises the cluster's level to that of the entry.
+func LevelEntry(level uint64, stamp int64) []byte {
+	return append(appendHead(nil, entryHead{level: level, stamp: stamp}, 1), byte(unitLevel))
+}
+
+// LevelOf is the level an entry is of.
+func LevelOf(entry []byte) uint64 {
+	d := decoder{in: entry}
+	level, _ := d.release()
+	return level
 }

@@ -33,9 +33,10 @@ type part struct {
 type op struct {
 	kind    unitKind
 	victims []store.Victim // of a tick
-	unit    []byte         // of a member or settings, encoded
+	unit    []byte         // of a member, settings or a level, encoded
 	size    int            // encoded, at most; of the establishing entry, which travels alone, 0
 	term    uint64         // of the establishing entry: the term it is meant for
+	level   uint64         // the cluster is to have from the entry on; 0 to leave it
 	done    chan error     // buffered for the one ending
 }
 

@@ -57,6 +57,8 @@ type Config struct {
 	// Clocks tells the voters' wall clocks as heard lately; nil for this node's
 	// own, as that of the only voter. Safe for concurrent use.
 	Clocks func() Clocks
+	// Checkpoints are where the state is compared with that of other nodes.
+	Checkpoints Checkpoints
 }
 
 // FSM is the state machine. Apply, Snapshot and Restore are raft's to call, on
@@ -67,6 +69,7 @@ type FSM struct {
 	time    *stamper
 	mark    mark
 	est     atomic.Uint64 // term in which the Proposer's gate is open, 0 while it is shut; the Proposer's to set
+	level   atomic.Uint64 // of the cluster
 	stats   fsmStats
 
 	// The rest belongs to raft's FSM goroutine.
@@ -91,12 +94,20 @@ func New(cfg Config) *FSM {
 		decoder: newEntryDecoder(cfg.Lookup),
 	}
 	f.applier = newApplier(cfg.Store, f.panicked)
-	if sys := f.system(); sys.Stamp > 0 {
+	sys := f.system()
+	f.level.Store(levelOf(&sys))
+	if sys.Stamp > 0 {
 		f.stamp = sys.Stamp
 		f.time.restored(sys.Stamp)
 	}
 	return f
 }
+
+// levelOf is the apply level of a cluster.
+func levelOf(sys *store.System) uint64 { return uint64(max(sys.Level, firstLevel)) }
+
+// Level is the apply level of the cluster, as far as this node has applied the log.
+func (f *FSM) Level() int { return int(f.level.Load()) }
 
 // Apply carries out one log entry and answers the requests waiting for it on
 // this node. Its result is nil, or the error that stopped the node.
@@ -114,8 +125,10 @@ func (f *FSM) Apply(l *raft.Log) any {
 	}
 	f.index, f.stamp = l.Index, max(f.stamp, head.stamp)
 	u := Update{Index: l.Index, Term: l.Term}
+	f.applier.level = int(head.level) // at most Level
 	f.run(&head, units, p, &u)
 	f.decoder.release()
+	f.checkpoint(f.mark.index.Load())
 	f.time.applied(f.stamp)
 	f.publish(p, &u)
 	f.forgetEvents()
@@ -195,14 +208,19 @@ func (f *FSM) step(x *unit, seed uint64, u *Update) resp.Value {
 	switch x.kind {
 	case unitEstablish:
 		u.Establishing, u.SystemChanged = true, true
-	case unitMember, unitSettings:
+	case unitMember, unitSettings, unitLevel:
 		u.SystemChanged = true
 	case unitCommand, unitExec, unitTick:
 	}
 	reply, events := f.applier.applyUnit(x, f.stamp, seed)
 	f.events = append(f.events, events...)
-	if x.kind == unitEstablish {
+	switch x.kind {
+	case unitEstablish:
 		f.resize()
+	case unitLevel:
+		f.level.Store(uint64(f.applier.level))
+		f.cfg.Log.Info("the cluster has another apply level", "level", f.applier.level)
+	case unitCommand, unitExec, unitTick, unitMember, unitSettings:
 	}
 	return reply
 }
@@ -236,8 +254,7 @@ func (f *FSM) publish(p *proposal, u *Update) {
 	}
 }
 
-// account brings the counts up to date. After a panic it logs the digest, by
-// which nodes can be compared.
+// account brings the counts up to date.
 func (f *FSM) account(u *Update) {
 	f.stats.entries.Add(1)
 	f.stats.commands.Store(f.applier.counts.commands)
@@ -246,10 +263,6 @@ func (f *FSM) account(u *Update) {
 		if u.Events[i].Class == store.ClassExpired {
 			f.stats.expired.Add(1)
 		}
-	}
-	if f.suspect {
-		f.suspect = false
-		f.cfg.Log.Warn("checkpoint after a panic", "index", u.Index, "digest", f.cfg.Store.Digest())
 	}
 }
 

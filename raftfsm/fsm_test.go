@@ -151,7 +151,8 @@ func TestEntryThatIsNotUnderstoodStopsTheNode(t *testing.T) {
 	newer := slices.Clone(good)
 	newer[0]++
 	level := slices.Clone(good)
-	level[1]++
+	level[1] = raftfsm.Level + 1
+	early := raftfsm.LevelEntry(1, 1000)
 	unknown := raftfsm.Entry(1000, 1, set("k", "v"), req(&command.Spec{Name: "future"}, "x"))
 	kind := raftfsm.Entry(1000, 1, set("k", "v"))
 	kind[len(kind)-len("\x03set\x00\x00\x02\x01k\x01v")-1] = 99
@@ -162,7 +163,8 @@ func TestEntryThatIsNotUnderstoodStopsTheNode(t *testing.T) {
 		"format": {newer, raftfsm.ErrNewerEntry}, "level": {level, raftfsm.ErrNewerEntry},
 		"command": {unknown, raftfsm.ErrNewerEntry}, "unit": {kind, raftfsm.ErrNewerEntry},
 		"cut": {good[:len(good)-1], raftfsm.ErrBadEntry}, "long": {append(slices.Clone(good), 0), raftfsm.ErrBadEntry},
-		"empty": {nil, raftfsm.ErrBadEntry},
+		"level of level 1": {early, raftfsm.ErrBadEntry},
+		"empty":            {nil, raftfsm.ErrBadEntry},
 	} {
 		r := newFSM(t)
 		before := r.fsm.Digest()

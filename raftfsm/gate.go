@@ -164,6 +164,19 @@ func (p *Proposer) PutSettings(ctx context.Context, s store.Settings) error {
 	return p.put(ctx, x)
 }
 
+// RaiseLevel makes level the cluster's apply level, if it is above the present one,
+// and returns nil once that was applied here. Every node must speak it: one that does
+// not stops before it applies the entry.
+func (p *Proposer) RaiseLevel(ctx context.Context, level int) error {
+	if level > Level || level <= p.cfg.FSM.Level() {
+		return fmt.Errorf("apply level %d is not between %d and %d", level, p.cfg.FSM.Level()+1, Level)
+	}
+	x := newOp(unitLevel)
+	x.level = uint64(level)
+	x.unit = []byte{byte(unitLevel)}
+	return p.put(ctx, x)
+}
+
 func (p *Proposer) put(ctx context.Context, x *op) error {
 	x.size = len(x.unit)
 	p.mu.Lock()

@@ -27,7 +27,7 @@ func smallEntry() []byte {
 			Queue: []command.Queued{{Spec: SpecGet, DB: 1, Args: words("GET", "k")}, {Spec: SpecRandom, Args: words("RANDOM", "r")}},
 		}},
 	}
-	data := appendHead(nil, entryHead{stamp: 1000, seed: 5, proposal: proposalID{process: 7, seq: 3}}, len(reqs)+4)
+	data := appendHead(nil, entryHead{level: 1, stamp: 1000, seed: 5, proposal: proposalID{process: 7, seq: 3}}, len(reqs)+4)
 	data = appendTick(data, []store.Victim{{DB: 1, Key: "k", Deadline: 5}, {Key: "", Deadline: 1 << 40}})
 	data = appendEstablish(data, establishment{node: "n1", clusterID: "c", settings: store.Settings{Databases: 16}})
 	data = appendMember(append(data, byte(unitMember)), store.Member{ID: "n1", DataPort: 6379})

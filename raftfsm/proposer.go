@@ -252,7 +252,7 @@ func (p *Proposer) propose(f *proposal) {
 
 // encode makes the entry of a proposal. The slice is raft's from here on.
 func (p *Proposer) encode(f *proposal) []byte {
-	h := entryHead{proposal: f.id, seed: rand.Uint64()} //nolint:gosec // replicas must agree on it, nobody need be unable to guess it
+	h := entryHead{level: p.levelOf(f.ops), proposal: f.id, seed: rand.Uint64()} //nolint:gosec // replicas must agree on it, nobody need be unable to guess it
 	if len(f.ops) > 0 && f.ops[0].kind == unitEstablish {
 		h.stamp = p.cfg.FSM.time.first(p.cfg.FSM.clocks())
 	} else {
@@ -269,6 +269,16 @@ func (p *Proposer) encode(f *proposal) []byte {
 	data = append(data, own...)
 	f.eachUnit(func(r *command.Request) { data = appendRequest(data, r) })
 	return data
+}
+
+// levelOf is the level of an entry with these operations: the cluster's, or that which
+// it is to have from then on.
+func (p *Proposer) levelOf(ops []*op) uint64 {
+	level := p.cfg.FSM.level.Load()
+	for _, x := range ops {
+		level = max(level, x.level)
+	}
+	return level
 }
 
 // eachUnit calls fn with the requests that have a unit in the entry, in order.

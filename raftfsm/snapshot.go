@@ -34,7 +34,7 @@ func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 			clusterID: sys.ClusterID,
 			index:     f.mark.index.Load(),
 			term:      f.term,
-			level:     Level,
+			level:     levelOf(&sys),
 			clock:     sys.Stamp,
 			databases: f.databases(),
 		},
@@ -85,7 +85,9 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	}
 	f.cfg.Store.Replace(built)
 	f.index, f.term = h.index, h.term
-	f.stamp = f.system().Stamp
+	sys := f.system()
+	f.stamp = sys.Stamp
+	f.level.Store(levelOf(&sys))
 	f.time.restored(f.stamp)
 	f.mark.reach(h.index)
 	f.cfg.Log.Info("snapshot restored", "index", h.index, "term", h.term)
@@ -107,6 +109,9 @@ func (f *FSM) rebuild(r io.Reader) (streamHead, *store.Store, error) {
 		system: func(sys store.System) error {
 			if sys.ClusterID != head.clusterID {
 				return fmt.Errorf("%w: two cluster ids", ErrBadStream)
+			}
+			if head.level > firstLevel {
+				sys.Level = int(head.level) // at most Level
 			}
 			built = store.New(head.databases)
 			built.LoadSystem(sys)

@@ -70,7 +70,7 @@ type streamHead struct {
 	clusterID   string
 	incarnation uint64 // which life of the cluster; 0, the first, until a backup can begin another
 	index, term uint64 // of the last entry in the state
-	level       uint64 // apply level of the writer
+	level       uint64 // apply level of the cluster
 	clock       int64  // cluster time, ms
 	databases   int
 }

@@ -119,6 +119,9 @@ const (
 	ErrInternal = Error("ERR internal error")
 	// ErrEntryTooBig refuses a command whose log entry would exceed max-entry-bytes.
 	ErrEntryTooBig = Error("ERR command exceeds max-entry-bytes")
+	// ErrDisk refuses a write before the log: it, or the copy of it that a majority
+	// needs, might not fit on a disk. The code is that of Redis's own disk errors.
+	ErrDisk = Error("MISCONF Too little disk space is left for the log. Commands that may modify the data set are refused until there is more. See the log of the nodes.")
 	// ErrPattern refuses a pattern whose matching would keep others waiting.
 	ErrPattern = Error("ERR the pattern takes too long to match names of this length")
 	// ErrMasterDown refuses a read that this node cannot confirm: it has lost

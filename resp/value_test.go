@@ -56,6 +56,7 @@ func TestErrHasCodeAndOneLine(t *testing.T) {
 		want string
 	}{
 		{resp.ErrReadOnly, "READONLY You can't write against a read only replica."},
+		{resp.ErrDisk, "MISCONF Too little disk space is left for the log. Commands that may modify the data set are refused until there is more. See the log of the nodes."},
 		{errors.New("plain"), "ERR plain"},
 		{resp.Error("ERR a\r\n+OK"), "ERR a  +OK"},
 	}

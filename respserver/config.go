@@ -35,6 +35,7 @@ type Config struct {
 	Persist     Persister
 	Settings    Settings
 	Info        InfoSource
+	Digests     Digests
 	Hub         *pubsub.Hub // for SUBSCRIBE
 
 	// Shutdown is told what SHUTDOWN asked for, once per command. If it returns

@@ -181,6 +181,9 @@ func (c *client) execLog(t *transaction) resp.Value {
 			t.exec.Queue = append(t.exec.Queue, command.Queued{Spec: q.entry.spec, DB: q.db, Args: q.args})
 		}
 	}
+	if c.sess.role.DiskShort { // since it was queued
+		return resp.Err(resp.ExecAborted(resp.ErrDisk))
+	}
 	s := c.now.asStep(t, stepLog)
 	if err := c.refuseSize(&s); err != nil {
 		return resp.Err(err)

@@ -41,6 +41,9 @@ type Role struct {
 	// MasterHost and MasterPort are where the master serves clients; empty and 0 if unknown.
 	MasterHost string
 	MasterPort int
+	// DiskShort tells that this master takes no writes, because a disk has too little
+	// space.
+	DiskShort bool
 	// LinkUp tells that this replica has recently heard from the master.
 	LinkUp bool
 }

@@ -21,6 +21,7 @@ var refusals = [...]refusal{
 	refuseLoading,
 	refuseLost,
 	refuseReplica,
+	refuseDisk,
 }
 
 func (c *client) refuse(e *entry) error {
@@ -82,6 +83,17 @@ func refuseReplica(c *client, e *entry) error {
 		return nil
 	}
 	return resp.ErrReadOnly
+}
+
+// refuseDisk: what is written to the log might not fit on the disks.
+func refuseDisk(c *client, e *entry) error {
+	if !c.sess.role.DiskShort {
+		return nil
+	}
+	if r := e.spec.Do.Route; r != command.RouteWrite && r != command.RouteReplicated {
+		return nil
+	}
+	return resp.ErrDisk
 }
 
 // httpAlarm is how often, in ticks, the log tells of HTTP on the port.

@@ -118,6 +118,29 @@ func TestReplicaReadsLocallyAndRefusesWrites(t *testing.T) {
 	}
 }
 
+// A master without space for its log refuses writes before the log, and an EXEC with
+// writes even if they were queued before; it reads on, and writes as soon as there is space.
+func TestWritesAreRefusedWithoutDiskSpace(t *testing.T) {
+	const misconf = "!MISCONF Too little disk space is left for the log. Commands that may modify the data set are refused until there is more. See the log of the nodes."
+	r := start(t)
+	p, q := r.dial(t), r.dial(t)
+	p.want("SET a 1", "OK")
+	q.send("MULTI", "SET a 2")
+	q.wantAll("OK", "QUEUED")
+	batches := r.node.batches.Load()
+	r.node.setRole(respserver.Role{Master: true, DiskShort: true})
+	p.send("GET a", "SET a 3", "INCR a", "GET a", "PING")
+	p.wantAll("1", misconf, misconf, "1", "PONG")
+	q.send("EXEC", "MULTI", "GET a", "EXEC", "MULTI", "SET a 4", "EXEC")
+	q.wantAll("!EXECABORT Transaction discarded because of: "+misconf[1:], "OK", "QUEUED", "[1]", "OK", misconf, execAbort)
+	if n := r.node.batches.Load(); n != batches {
+		t.Errorf("%d batches went to the log", n-batches)
+	}
+	r.node.setRole(respserver.Role{Master: true})
+	p.want("SET a 5", "OK")
+	q.want("GET a", "5")
+}
+
 // A master that cannot confirm its term answers no read, and goes on serving
 // the connection.
 func TestUnconfirmedReadsAreRefused(t *testing.T) {

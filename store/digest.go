@@ -39,3 +39,41 @@ func (s *Store) digestLocked() uint64 {
 	}
 	return sum
 }
+
+// recomputeStep is how many keys Recompute sums before it asks whether to go on.
+const recomputeStep = 4096
+
+// Recompute is the digest of the view computed from all its contents, none of the
+// sums kept beside them: it differs from Digest if memory has changed by itself, or
+// if the bookkeeping is wrong. It asks goOn now and then and ends with its error.
+// It reads the keys as Each does, so a view can be used for one of the two once.
+func (f *Frozen) Recompute(goOn func() error) (uint64, error) {
+	sum := f.system.digest(f.seeds.value)
+	done := 0
+	for db, part := range f.parts {
+		var keys, removals uint64
+		count := 0
+		err := f.Each(db, func(rec Record) error {
+			keys += f.seeds.digest(&rec)
+			count++
+			if done++; done%recomputeStep == 0 {
+				return goOn()
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+		for shard, op := range part.removals {
+			removals += removalDigest(shard, op)
+		}
+		sum += mixAll(uint64(db), part.epoch, keys, removals, uint64(count))
+	}
+	return sum, nil
+}
+
+// digest is the hash of a key by its contents alone: what Entry.digest is while
+// nothing is damaged.
+func (s *seeds) digest(rec *Record) uint64 {
+	return mixAll(s.hash([]byte(rec.Key)), rec.Value.sum(s.value), uint64(rec.Value.typ), uint64(rec.Deadline), rec.Version)
+}

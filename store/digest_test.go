@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -58,17 +59,18 @@ func TestDigestCoversAllState(t *testing.T) {
 		"exchanged": func(_ *store.System, rs []store.Record, _ []store.Side) {
 			rs[0].Value, rs[2].Value = rs[2].Value, rs[0].Value
 		},
-		"epoch":      func(_ *store.System, _ []store.Record, sd []store.Side) { sd[0].Epoch++ },
-		"removal":    func(_ *store.System, _ []store.Record, sd []store.Side) { sd[0].Removals[1]++ },
-		"bucket":     func(_ *store.System, _ []store.Record, sd []store.Side) { sd[0].Removals = []uint64{5} },
-		"cluster":    func(s *store.System, _ []store.Record, _ []store.Side) { s.ClusterID = "d" },
-		"seed":       func(s *store.System, _ []store.Record, _ []store.Side) { s.HashSeed[1]++ },
-		"stamp":      func(s *store.System, _ []store.Record, _ []store.Side) { s.Stamp++ },
-		"operations": func(s *store.System, _ []store.Record, _ []store.Side) { s.Ops++ },
-		"databases":  func(s *store.System, _ []store.Record, _ []store.Side) { s.Settings.Databases++ },
-		"entry size": func(s *store.System, _ []store.Record, _ []store.Side) { s.Settings.MaxEntryBytes++ },
-		"bulk size":  func(s *store.System, _ []store.Record, _ []store.Side) { s.Settings.MaxBulkBytes++ },
-		"member":     func(s *store.System, _ []store.Record, _ []store.Side) { delete(s.Members, "n1") },
+		"epoch":       func(_ *store.System, _ []store.Record, sd []store.Side) { sd[0].Epoch++ },
+		"removal":     func(_ *store.System, _ []store.Record, sd []store.Side) { sd[0].Removals[1]++ },
+		"bucket":      func(_ *store.System, _ []store.Record, sd []store.Side) { sd[0].Removals = []uint64{5} },
+		"cluster":     func(s *store.System, _ []store.Record, _ []store.Side) { s.ClusterID = "d" },
+		"seed":        func(s *store.System, _ []store.Record, _ []store.Side) { s.HashSeed[1]++ },
+		"stamp":       func(s *store.System, _ []store.Record, _ []store.Side) { s.Stamp++ },
+		"operations":  func(s *store.System, _ []store.Record, _ []store.Side) { s.Ops++ },
+		"databases":   func(s *store.System, _ []store.Record, _ []store.Side) { s.Settings.Databases++ },
+		"entry size":  func(s *store.System, _ []store.Record, _ []store.Side) { s.Settings.MaxEntryBytes++ },
+		"bulk size":   func(s *store.System, _ []store.Record, _ []store.Side) { s.Settings.MaxBulkBytes++ },
+		"apply level": func(s *store.System, _ []store.Record, _ []store.Side) { s.Level = 2 },
+		"member":      func(s *store.System, _ []store.Record, _ []store.Side) { delete(s.Members, "n1") },
 		"run id": func(s *store.System, _ []store.Record, _ []store.Side) {
 			s.Members["n2"] = store.Member{ID: "n2", RunID: "r"}
 		},
@@ -171,5 +173,62 @@ func TestLoadRecordReplaces(t *testing.T) {
 	twin.LoadRecord(store.Record{Key: "k", Value: text("new"), Version: 2})
 	if s.Digest() != twin.Digest() || fmt.Sprint(s.Stats(0)) != fmt.Sprint(twin.Stats(0)) {
 		t.Errorf("stats %+v, want %+v", s.Stats(0), twin.Stats(0))
+	}
+}
+
+// goOn lets Recompute run to its end.
+func goOn() error { return nil }
+
+// What is computed anew from the contents is what the changes have kept up to date,
+// whatever those were, and although the store changes meanwhile.
+func TestRecomputedDigestIsTheKeptOne(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	s := store.New(3)
+	sys := base()
+	sys.Settings.Databases = 3
+	s.LoadSystem(sys)
+	for round := range 40 {
+		for range rnd.IntN(200) {
+			key := []byte(fmt.Sprint("k", rnd.IntN(300)))
+			command(s, func(tx *store.Tx) {
+				switch rnd.IntN(6) {
+				case 0:
+					tx.Delete(key)
+				case 1:
+					if e := tx.Peek(key); e != nil {
+						tx.Append(e, []byte(strings.Repeat("x", rnd.IntN(9000))))
+					}
+				default:
+					tx.Set(key, text(fmt.Sprint(rnd.Uint64())), int64(rnd.IntN(2))*100_000)
+				}
+			})
+		}
+		switch rnd.IntN(8) {
+		case 0:
+			command(s, func(tx *store.Tx) { tx.Swap(0, 2) })
+		case 1:
+			command(s, func(tx *store.Tx) { tx.FlushAll() })
+		}
+		view, want := s.Freeze(), s.Digest()
+		setKeys(s, 0, 50)
+		got, err := view.Recompute(goOn)
+		view.Release()
+		if err != nil || got != want || view.Digest() != want {
+			t.Fatalf("round %d: recomputed %x, %v; kept %x, of the view %x", round, got, err, want, view.Digest())
+		}
+	}
+}
+
+// Recompute ends when it is told to, and a view gives its keys once.
+func TestRecomputeEnds(t *testing.T) {
+	view := filled(t, 20_000).Freeze()
+	defer view.Release()
+	asked := 0
+	stop := errors.New("enough")
+	if _, err := view.Recompute(func() error { asked++; return stop }); !errors.Is(err, stop) || asked != 1 {
+		t.Errorf("asked %d times, ended with %v", asked, err)
+	}
+	if _, err := view.Recompute(goOn); err == nil {
+		t.Error("a view was read twice")
 	}
 }

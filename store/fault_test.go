@@ -10,7 +10,8 @@ import (
 )
 
 // A flipped value is read as such, the digest of the live store does not notice,
-// and that of what is rebuilt from it does; what was handed out before stays.
+// and that which is computed from its contents does, as does what is rebuilt from
+// it; what was handed out before stays.
 func TestFlipIsSeenByRebuildingOnly(t *testing.T) {
 	s := filled(t, 10)
 	var before []byte
@@ -27,6 +28,11 @@ func TestFlipIsSeenByRebuildingOnly(t *testing.T) {
 	if string(before) != "value:3" {
 		t.Errorf("a value handed out before became %q", before)
 	}
+	audited := s.Freeze()
+	if found, err := audited.Recompute(goOn); err != nil || found == digest || audited.Digest() != digest {
+		t.Errorf("recomputed %x, %v; kept %x", found, err, audited.Digest())
+	}
+	audited.Release()
 	view := s.Freeze()
 	defer view.Release()
 	if s.Digest() != digest || rebuild(t, view, 2, rand.New(rand.NewPCG(1, 2))).Digest() == digest {

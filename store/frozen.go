@@ -27,6 +27,7 @@ type Side struct {
 type Frozen struct {
 	store  *Store
 	system System
+	seeds  seeds
 	digest uint64
 	now    int64
 	parts  []*frozenPart // by database
@@ -61,7 +62,7 @@ func (s *Store) Freeze() *Frozen {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.freezes++
-	f := &Frozen{store: s, system: s.sys, digest: s.digestLocked(), now: s.sys.Stamp, parts: make([]*frozenPart, len(s.dbs))}
+	f := &Frozen{store: s, system: s.sys, seeds: s.seeds, digest: s.digestLocked(), now: s.sys.Stamp, parts: make([]*frozenPart, len(s.dbs))}
 	for i := range s.dbs {
 		keys := s.dbs[i].keys
 		f.parts[i] = &frozenPart{

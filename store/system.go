@@ -17,6 +17,8 @@ type System struct {
 	Ops       uint64            // operation counter: the last version given out
 	Settings  Settings          // replicated settings
 	Members   map[string]Member // by node id
+	// Level is the apply level of the cluster; 0, which counts as 1, until it was raised.
+	Level int
 }
 
 // Settings are the settings that change what apply does; equal on all nodes.
@@ -54,6 +56,9 @@ func (s *System) digest(seed uint64) uint64 {
 		uint64(s.Settings.MaxEntryBytes), uint64(s.Settings.MaxBulkBytes),
 	} {
 		b = binary.LittleEndian.AppendUint64(b, n)
+	}
+	if s.Level != 0 { // the first release knew of none
+		b = binary.LittleEndian.AppendUint64(b, uint64(s.Level))
 	}
 	sum := xxh3.HashSeed(b, seed)
 	for id, m := range s.Members {

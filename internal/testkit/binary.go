@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,17 +44,62 @@ func Binary(tb testing.TB, tags ...string) string {
 	if path, ok := built.paths[key]; ok {
 		return path
 	}
-	path := build(tb, key)
+	path := build(tb, Root(), key, key)
+	keep(key, path)
+	return path
+}
+
+// BinaryAt is the path of holdfast as it was at a commit of this repository, built
+// once per test process. Without the commit, in a shallow clone or an archive, the test is
+// skipped.
+func BinaryAt(tb testing.TB, commit string) string {
+	tb.Helper()
+	built.Lock()
+	defer built.Unlock()
+	key := "at " + commit
+	if path, ok := built.paths[key]; ok {
+		return path
+	}
+	if err := run(Root(), "git", "cat-file", "-e", commit+"^{commit}"); err != nil {
+		tb.Skipf("no commit %s here to build an earlier release from: %v", commit, err)
+	}
+	tree := filepath.Join(tb.TempDir(), "tree")
+	archive := tree + ".tar"
+	for _, args := range [][]string{
+		{"mkdir", tree},
+		{"git", "archive", "-o", archive, commit},
+		{"tar", "-xf", archive, "-C", tree},
+	} {
+		if err := run(Root(), args...); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	path := build(tb, tree, commit, "")
+	keep(key, path)
+	return path
+}
+
+// run runs a program in dir to its end.
+func run(dir string, args ...string) error {
+	cmd := exec.CommandContext(context.Background(), args[0], args[1:]...) //nolint:gosec // the words are ours
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// keep remembers what was built, with the lock held.
+func keep(key, path string) {
 	if built.paths == nil {
 		built.paths = map[string]string{}
 	}
 	built.paths[key] = path
-	return path
 }
 
-// build compiles with the lock held. It builds with CGO_ENABLED=0 as the release
+// build compiles the tree at root, with the lock held. It builds with CGO_ENABLED=0 as the release
 // does.
-func build(tb testing.TB, tags string) string {
+func build(tb testing.TB, root, name, tags string) string {
 	tb.Helper()
 	if built.dir == "" {
 		dir, err := os.MkdirTemp("", "holdfast-bin-") //nolint:usetesting // outlives the test that asks first
@@ -62,9 +108,9 @@ func build(tb testing.TB, tags string) string {
 		}
 		built.dir = dir
 	}
-	path := filepath.Join(built.dir, "holdfast-"+strings.ReplaceAll(tags, ",", "-"))
+	path := filepath.Join(built.dir, "holdfast-"+strings.ReplaceAll(name, ",", "-"))
 	cmd := exec.CommandContext(context.Background(), "go", "build", "-tags", tags, "-o", path, "./cmd/holdfast") //nolint:gosec // tags are the test's
-	cmd.Dir = Root()
+	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		tb.Fatalf("go build ./cmd/holdfast: %v\n%s", err, out)

@@ -25,6 +25,7 @@ const maxNodes = 4
 type ClusterOptions struct {
 	Size int      // number of nodes, 3 if 0; 1 is a cluster of one without peers
 	Tags []string // build tags of the binary
+	Path string   // an executable to use instead
 	Args []string // more flags for every node
 	// NodeArgs gives more flags for the node with this index, if not nil.
 	NodeArgs func(i int) []string
@@ -111,8 +112,12 @@ func (c *Cluster) newNode(i int, own []string) *Node {
 		args = append(args, "--cluster-secret", c.secret, "--peers", c.peers())
 	}
 	args = append(append(args, c.opts.Args...), own...)
+	path := c.opts.Path
+	if path == "" {
+		path = Binary(c.tb, c.opts.Tags...)
+	}
 	n.Process = NewProcess(c.tb, Command{
-		Name: n.ID, Path: Binary(c.tb, c.opts.Tags...), Args: args, Dir: dir,
+		Name: n.ID, Path: path, Args: args, Dir: dir,
 	})
 	return n
 }

@@ -61,6 +61,9 @@ func NewProcess(tb testing.TB, c Command) *Process {
 	return p
 }
 
+// Use has later starts run another executable.
+func (p *Process) Use(path string) { p.path = path }
+
 // Start starts the process; its output is appended to its log.
 func (p *Process) Start() {
 	p.tb.Helper()
