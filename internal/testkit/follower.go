@@ -46,6 +46,9 @@ func (f *Follower) Close() {
 	}
 }
 
+// Connected tells whether there is a connection, so that Connect has nothing to do.
+func (f *Follower) Connected() bool { return f.conn != nil }
+
 // Addr is the master's address that the last command was sent to.
 func (f *Follower) Addr() string { return f.addr }
 
