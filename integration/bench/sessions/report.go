@@ -79,7 +79,8 @@ func (r *Report) Failures(l Limits) []string {
 	for k, name := range kindNames {
 		got := time.Duration(r.outside[k].ValueAtQuantile(99)) * time.Microsecond
 		if l.P99 > 0 && got >= l.P99 {
-			list = append(list, fmt.Sprintf("p99 of %s outside the seconds of kills is %v, want less than %v", name, got, l.P99))
+			list = append(list, fmt.Sprintf("p99 of %s outside the seconds of kills is %v, want less than %v (p99 of this program's own lateness is %s ms)",
+				name, got, l.P99, quantile(r.lateness, 99)))
 		}
 	}
 	return list
