@@ -57,11 +57,14 @@ type faults struct {
 	opts    Options
 }
 
-// runFaults does everything at its time and returns when it is done or ctx ended.
+// runFaults does everything at its time and returns when it is done. When ctx ends
+// it begins nothing new.
 func runFaults(ctx context.Context, c *testkit.Cluster, col *collector, o Options) error {
 	f := &faults{cluster: c, col: col, opts: o}
 	if o.Kill {
-		f.waitUntil(ctx, killAt)
+		if err := f.waitUntil(ctx, killAt); err != nil {
+			return err
+		}
 		if err := f.kill(ctx); err != nil {
 			return fmt.Errorf("kill: %w", err)
 		}
@@ -69,7 +72,9 @@ func runFaults(ctx context.Context, c *testkit.Cluster, col *collector, o Option
 	if o.Handover == HandoverNone {
 		return nil
 	}
-	f.waitUntil(ctx, handoverAt)
+	if err := f.waitUntil(ctx, handoverAt); err != nil {
+		return err
+	}
 	if err := f.waitWhole(ctx); err != nil {
 		return fmt.Errorf("no handover: the cluster was not whole in time: %w", err)
 	}
@@ -88,10 +93,11 @@ func runFaults(ctx context.Context, c *testkit.Cluster, col *collector, o Option
 	return nil
 }
 
-// waitUntil waits for a part of the load to have passed.
-func (f *faults) waitUntil(ctx context.Context, part float64) {
+// waitUntil waits for a part of the load to have passed. It errors if ctx ended first.
+func (f *faults) waitUntil(ctx context.Context, part float64) error {
 	at := f.col.begun + time.Duration(part*float64(f.opts.Duration))
 	testkit.Pause(ctx, at-testkit.Now())
+	return ctx.Err()
 }
 
 // master is the node that calls itself master, waited for until the end of the load.

@@ -109,7 +109,10 @@ func load(parent context.Context, c *testkit.Cluster, all []*books, o Options) (
 	stop()
 	beside.Wait()
 	col.end(testkit.Now())
-	return col, errors.Join(parent.Err(), fault)
+	if err := parent.Err(); err != nil {
+		return nil, err
+	}
+	return col, fault
 }
 
 // findMaster is the address of the node that calls itself master, waited for.

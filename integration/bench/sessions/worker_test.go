@@ -3,6 +3,7 @@ package sessions
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"sync/atomic"
@@ -162,6 +163,18 @@ func TestHandoverIsRefusedWhereUnknown(t *testing.T) {
 		if err := knowsTransfer(f.addr()); (err == nil) != (answer == spec) {
 			t.Errorf("%q: %v", answer, err)
 		}
+	}
+}
+
+// A load that is broken off does nothing more to the cluster.
+func TestNoFaultsAfterTheEnd(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	o := small()
+	o.Kill, o.Handover, o.Duration = true, HandoverKill, time.Hour
+	col := newCollector(testkit.Now(), o)
+	if err := runFaults(ctx, &testkit.Cluster{}, col, o); !errors.Is(err, context.Canceled) || len(col.mu.events) != 0 {
+		t.Errorf("%v, events %+v", err, col.mu.events)
 	}
 }
 
