@@ -1,6 +1,7 @@
 // Package integration_test shows with real processes and real client libraries
 // that the promises hold which docs/consistency.md makes. Every test names the
-// promise it serves. HOLDFAST_FULL=1 runs the long forms; -short runs none.
+// promise it serves. HOLDFAST_FULL=1 runs the long forms; -short runs ten seconds
+// of the load of sessions and nothing else that starts processes.
 package integration_test
 
 import (

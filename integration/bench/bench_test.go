@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -175,5 +177,31 @@ func TestHostGuardsAndCleansUp(t *testing.T) {
 	h.close()
 	if len(undone) != 2 || undone[0] != 2 {
 		t.Errorf("cleaned up in order %v", undone)
+	}
+}
+
+// The load of sessions is the promised one unless told otherwise, and the command
+// line's mistakes are told.
+func TestSessionOptions(t *testing.T) {
+	progress, err := os.Create(filepath.Join(t.TempDir(), "progress"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = progress.Close() })
+	opts, err := parseSessions(nil, progress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := opts.load
+	if o.Sessions != 50_000 || o.Connections != 200 || o.Rate != 5000 || o.Duration != 10*time.Minute || !o.Kill || opts.limits.P99 != 10*time.Millisecond {
+		t.Errorf("defaults are %+v", opts)
+	}
+	if o.Live {
+		t.Error("a file is taken for a terminal")
+	}
+	for _, args := range []string{"-rate 0", "-handover reboot", "-ttl 1500ms", "-sessions 3", "now"} {
+		if err := command(append([]string{"sessions"}, strings.Fields(args)...), io.Discard, progress); err == nil {
+			t.Errorf("%s was accepted", args)
+		}
 	}
 }

@@ -80,11 +80,15 @@ var testOnly = map[string]node{
 		own: []string{"internal/testkit", "resp"},
 	},
 	"integration": {
-		own:   []string{"node", "config", "internal/testkit", "internal/clock", "command", "resp", "store"},
+		own:   []string{"integration/bench/sessions", "node", "config", "internal/testkit", "internal/clock", "command", "resp", "store"},
 		third: []string{"github.com/redis/go-redis/v9", "github.com/anishathalye/porcupine", "go.uber.org/goleak", "golang.org/x/sys"},
 	},
-	"integration/bench": {
+	"integration/bench/sessions": {
 		own:   []string{"internal/testkit"},
+		third: []string{"github.com/HdrHistogram/hdrhistogram-go"},
+	},
+	"integration/bench": {
+		own:   []string{"integration/bench/sessions", "internal/testkit"},
 		third: []string{"github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys"},
 	},
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // dialTimeout bounds the making of a connection.
@@ -235,6 +237,26 @@ func (c *Client) Closed(limit time.Duration) error {
 		return fmt.Errorf("connection still open after %v", limit)
 	}
 	return nil
+}
+
+// Ended tells, without waiting, whether the server has closed the connection and
+// everything it sent before was read.
+func (c *Client) Ended() bool {
+	tcp, ok := c.conn.(*net.TCPConn)
+	if !ok || c.in.Buffered() > 0 {
+		return false
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return true
+	}
+	ended := false
+	var room [1]byte
+	err = raw.Control(func(fd uintptr) {
+		n, _, err := unix.Recvfrom(int(fd), room[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		ended = n == 0 && err == nil || err != nil && err != unix.EAGAIN && err != unix.EINTR
+	})
+	return ended || err != nil
 }
 
 // CloseWrite sends the end of the stream and keeps reading possible.

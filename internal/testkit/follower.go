@@ -46,6 +46,16 @@ func (f *Follower) Close() {
 	}
 }
 
+// Connected tells whether there is a connection that the server has not closed.
+// One that it has is given up, as libraries do that listen to idle connections:
+// nothing sent on it would be executed, but its sender could not know.
+func (f *Follower) Connected() bool {
+	if f.conn != nil && f.conn.Ended() {
+		f.Close()
+	}
+	return f.conn != nil
+}
+
 // Addr is the master's address that the last command was sent to.
 func (f *Follower) Addr() string { return f.addr }
 

@@ -271,3 +271,20 @@ func TestStaleDocumentsAreFound(t *testing.T) {
 		}
 	}
 }
+
+// A connection that the server closed is known as such before anything is sent on
+// it, but not while replies are still to be read.
+func TestClientKnowsTheEnd(t *testing.T) {
+	c := testkit.MustDial(t, serve(t, "+OK\r\n"))
+	if c.Ended() {
+		t.Fatal("an open connection is taken for closed")
+	}
+	if err := c.Send("PING"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 5*time.Second, "the reply", func() error {
+		_, err := c.ReadWithin(time.Second)
+		return err
+	})
+	testkit.Eventually(t, 5*time.Second, "the end", func() error { return testkit.Check(c.Ended(), "not seen") })
+}
