@@ -20,6 +20,7 @@ type peer struct {
 		asked         time.Duration // clock.Boot when that was asked, 0 before the first
 		nonce         uint64        // of the ping
 		acked         uint64        // index up to which it has acknowledged our log
+		caught        time.Duration // clock.Boot since when it keeps up with our log; 0 if it does not
 	}
 	beats beats
 }
@@ -39,6 +40,16 @@ func (p *peer) address() string {
 		return p.mu.listed
 	}
 	return p.mu.heard
+}
+
+// configured takes note of the address that raft's configuration has for the peer.
+// What the peer tells itself counts more.
+func (p *peer) configured(addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.heard == "" && addr != p.mu.listed && validAddr(addr) {
+		p.mu.heard = addr
+	}
 }
 
 // dialed takes note of how a dial ended.
@@ -144,7 +155,29 @@ func (p *peer) acked() uint64 {
 func (p *peer) forgetAcks() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.mu.acked = 0
+	p.mu.acked, p.mu.caught = 0, 0
+}
+
+// keepUp looks whether the peer has acknowledged our log up to goal.
+func (p *peer) keepUp(goal uint64, contact bool, now time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case !contact || goal == 0 || p.mu.acked < goal:
+		p.mu.caught = 0
+	case p.mu.caught == 0:
+		p.mu.caught = now
+	}
+}
+
+// keptUp is for how long the peer has kept up with our log without a break.
+func (p *peer) keptUp(now time.Duration) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.caught == 0 {
+		return 0
+	}
+	return now - p.mu.caught
 }
 
 // beats lets appends wait for the next heartbeat that reaches a peer.
