@@ -11,9 +11,11 @@ type peer struct {
 	bit  uint64 // its place in the masks of rounds
 	link *link
 
+	static bool // it is in the list that this node was started with
+
 	mu struct {
 		sync.Mutex
-		listed, heard string // addresses: of the static list, and last proved by the node itself
+		listed, heard string // addresses: of the static list or else the configuration, and last proved by the node itself
 		failed        int    // dials that failed in a row
 		alive         process
 		report        report        // its last answer to a ping
@@ -43,12 +45,12 @@ func (p *peer) address() string {
 }
 
 // configured takes note of the address that raft's configuration has for the peer.
-// What the peer tells itself counts more.
+// The static list counts more: it is what this node was told to belong to.
 func (p *peer) configured(addr string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mu.heard == "" && addr != p.mu.listed && validAddr(addr) {
-		p.mu.heard = addr
+	if !p.static && validAddr(addr) {
+		p.mu.listed = addr
 	}
 }
 

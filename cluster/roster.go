@@ -86,7 +86,7 @@ func (n *Node) newPeer(m Member, bit uint64) *peer {
 	p.mu.listed = m.Addr
 	for _, entry := range n.cfg.Peers {
 		if entry.ID == m.ID {
-			p.mu.listed = entry.Addr
+			p.static, p.mu.listed = true, entry.Addr
 		}
 	}
 	p.link = newLink(n, p)

@@ -55,6 +55,7 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 		Dir:             cfg.Dir,
 		Listen:          func() ([]net.Listener, error) { return listenOn(context.Background(), cfg, cfg.RaftPort) },
 		Announce:        cfg.RaftAnnounce,
+		Join:            cfg.Join,
 		Secret:          cfg.ClusterSecret,
 		ElectionTimeout: cfg.ElectionTimeout,
 		Log: cluster.LogConfig{
@@ -69,6 +70,9 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 		Logger:  n.log,
 		Observe: n.observe(),
 		Flip:    flip(n.state),
+	}
+	if len(c.Join) > 0 {
+		c.Announce = cfg.AnnouncedRaft()
 	}
 	for _, p := range cfg.Peers {
 		c.Peers = append(c.Peers, cluster.Peer(p))
