@@ -256,8 +256,8 @@ func (c *change) promote(ctx context.Context, id string) error {
 	case m.Voter:
 		return fmt.Errorf("%s has a vote already", id)
 	}
-	if kept, least := p.keptUp(c.node.cfg.Clock.Boot()), c.node.keepsUpFor(); kept < least {
-		return fmt.Errorf("%w: %s has kept up with the log for %v, and %v are needed", errNotYet, id, kept.Round(time.Millisecond), least)
+	if least := c.node.keepsUpFor(); p.keptUp(c.node.cfg.Clock.Boot()) < least {
+		return fmt.Errorf("%w: %s has not kept up with the log for %v", errNotYet, id, least)
 	}
 	s, err := c.node.askState(ctx, p)
 	if err != nil || s.stage != stageFormed || s.cluster != c.node.clusterID() {

@@ -399,17 +399,18 @@ func (n *Node) checkState() error {
 	return nil
 }
 
-// setWaiting says what formation waits for, in the View and, when it changes or
+// setWaiting says what formation, or a new member, waits for, in the View and, when it changes or
 // goes on for long, in the log.
 func (n *Node) setWaiting(text string) {
 	old := n.waiting.Swap(&text)
 	now := clock.Mono()
-	changed := old == nil || *old != text
-	if text != "" && (changed || now-n.waitLogged > 10*time.Second) {
-		n.waitLogged = now
+	since := now - n.waitLogged
+	// The text may change with every attempt, as it does if it names a port.
+	if text != "" && (n.waitLogged == 0 || text != n.waitText && since > time.Second || since > 10*time.Second) {
+		n.waitLogged, n.waitText = now, text
 		n.log.Info("formation waits", "for", text)
 	}
-	if changed {
+	if old == nil || *old != text {
 		n.look()
 	}
 }

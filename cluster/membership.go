@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -345,6 +344,7 @@ func (n *Node) settleStep(ctx context.Context) error {
 		return n.remember(func(id *identity) { id.Stage = stageFormed })
 	case id.Seeking && member && self.Voter && latest.index > id.Joined:
 		n.log.Info("this node has a vote")
+		n.setWaiting("")
 		return n.remember(func(id *identity) { id.Seeking = false })
 	case n.doubt.Swap(false) && n.View().Leader != n.cfg.NodeID:
 		return n.askWhetherMember(ctx)
@@ -374,7 +374,7 @@ func (n *Node) askWhetherMember(ctx context.Context) error {
 // askForVote asks the leader for a vote.
 func (n *Node) askForVote(ctx context.Context) {
 	if _, _, err := n.callLeader(ctx, n.known(), []byte{askVote}); err != nil {
-		n.grumble("vote", slog.LevelInfo, "this node has no vote yet", "reason", err.Error())
+		n.setWaiting("this node follows and has no vote yet: " + err.Error())
 	}
 }
 

@@ -85,7 +85,8 @@ type watch struct {
 	elections atomic.Uint64 // this node has won
 	started   time.Duration // clock.Boot
 
-	waitLogged time.Duration // clock.Mono; owned by the goroutine that forms the cluster
+	waitLogged time.Duration // clock.Mono; owned, with waitText, by the goroutine that forms the cluster, then by settle
+	waitText   string        // what was logged then
 
 	termSince time.Duration
 	lastTerm  uint64

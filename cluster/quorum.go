@@ -98,17 +98,17 @@ func (n *Node) cutOff(first uint64) {
 // that came with a snapshot. raft does not tell the index of its configuration: those
 // in the log are seen when they are appended, cut off, or read at the start.
 func (n *Node) refreshQuorum(r *raft.Raft) {
-	n.config.Lock()
-	defer n.config.Unlock()
-	old := n.quorum.Load()
-	latest := old.latest()
-	if n.usedByRaft(r, &latest) {
-		if commit := r.CommitIndex(); len(old.with(latest, commit).sets) != len(old.sets) {
-			n.adopt(latest, commit)
-		}
+	latest := n.quorum.Load().latest()
+	if !n.usedByRaft(r, &latest) {
+		n.adoptSnapshot()
 		return
 	}
-	n.adoptSnapshot()
+	n.config.Lock()
+	defer n.config.Unlock()
+	old, commit := n.quorum.Load(), r.CommitIndex()
+	if newest := old.latest(); len(old.with(newest, commit).sets) != len(old.sets) {
+		n.adopt(newest, commit)
+	}
 }
 
 // usedByRaft tells whether raft's latest configuration has the members of s. Otherwise
@@ -123,11 +123,15 @@ func (n *Node) usedByRaft(r *raft.Raft, s *voterSet) bool {
 }
 
 // adoptSnapshot takes over the configuration of the latest snapshot, if it is newer
-// than what is known. n.config is locked.
+// than what is known.
 func (n *Node) adoptSnapshot() {
 	list, err := n.snaps.List()
-	if err != nil || len(list) == 0 || list[0].ConfigurationIndex <= n.quorum.Load().latest().index {
+	if err != nil || len(list) == 0 {
 		return // an error shows when raft needs the snapshot
 	}
-	n.adopt(newVoterSet(list[0].ConfigurationIndex, &list[0].Configuration), list[0].Index)
+	n.config.Lock()
+	defer n.config.Unlock()
+	if m := list[0]; m.ConfigurationIndex > n.quorum.Load().latest().index {
+		n.adopt(newVoterSet(m.ConfigurationIndex, &m.Configuration), m.Index)
+	}
 }

@@ -42,9 +42,7 @@ func (n *Node) startRaft() error {
 	} else {
 		trans = newTransport(n, n.streams, n.hclog)
 	}
-	n.config.Lock()
 	n.adoptSnapshot()
-	n.config.Unlock()
 	r, err := n.newRaft(trans)
 	if err != nil {
 		if c, ok := trans.(raft.WithClose); ok {

@@ -119,8 +119,8 @@ func (n *Node) adopt(set voterSet, commit uint64) {
 		n.mayFail(fmt.Errorf("%w (it was removed and a new node has taken its place)", ErrRemoved))
 	}
 	var members []Member
-	for i := len(next.sets) - 1; i >= 0; i-- { // the latest word on an address counts
-		members = append(members, next.sets[i].members...)
+	for _, s := range slices.Backward(next.sets) { // the latest word on an address counts
+		members = append(members, s.members...)
 	}
 	if id := n.identity.Load(); set.index < id.Joined {
 		// This node is still reading old configurations: those it was told of when it

@@ -40,8 +40,8 @@ type Config struct {
 	MasterName           string // the name under which Sentinel clients ask for the master
 
 	// The cluster.
-	NodeID          string // "n1" if neither it nor peers was given
-	Peers           []Peer // all nodes, this one included; none for a cluster of one
+	NodeID          string   // "n1" if neither it nor peers was given
+	Peers           []Peer   // all nodes, this one included; none for a cluster of one
 	Join            []string // host:port of raft ports of a cluster that takes this node in, instead of Peers
 	RaftPort        int
 	RaftAnnounce    string // host:port where the others reach RaftPort, "" for what AnnouncedRaft finds

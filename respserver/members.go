@@ -45,10 +45,10 @@ const (
 
 // MemberChange is one change of the membership.
 type MemberChange struct {
-	Kind     ChangeKind
-	ID       string
-	Addr     string // host:port of the raft port of an added node
-	With     string // the node that takes the place of ID
+	Kind ChangeKind
+	ID   string
+	Addr string // host:port of the raft port of an added node
+	With string // the node that takes the place of ID
 }
 
 // memberSpecs are the subcommands of RAFT about the nodes.
