@@ -156,8 +156,6 @@ func (c *Config) check() error {
 		return fmt.Errorf("node id %q: 1 to %d letters, digits and ._-", c.NodeID, maxID)
 	case c.Dir == "":
 		return errors.New("no data directory")
-	case c.FSM == nil || c.Source == nil:
-		return errors.New("no state machine")
 	case c.ElectionTimeout < minElection:
 		return fmt.Errorf("election timeout %v is below %v", c.ElectionTimeout, minElection)
 	case c.Log.Store != LogStoreWAL && c.Log.Store != LogStoreBolt:

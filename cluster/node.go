@@ -109,6 +109,9 @@ type life struct {
 // served before Run.
 func Open(cfg Config) (*Node, error) {
 	cfg, err := cfg.withDefaults()
+	if err == nil && (cfg.FSM == nil || cfg.Source == nil) {
+		err = errors.New("no state machine")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,8 @@ package integration_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -191,6 +193,51 @@ func TestWipedNodeAloneFormsNothing(t *testing.T) {
 	c.WaitWhole(formLimit)
 	if got := master(t, c).MustDo(t, "GET", "precious").String(); !strings.Contains(got, "v") {
 		t.Errorf("precious is %s", got)
+	}
+}
+
+// Two of three disks are gone for good: the third node becomes a cluster of its own when
+// somebody consents, keeps what it has, and is joined by empty nodes. A node of the old
+// cluster that turns up again is kept out.
+func TestRecoveryFromALostMajority(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{})
+	client := master(t, c)
+	client.MustDo(t, "SET", "k", "v")
+	client.MustDo(t, "WAIT", "2", "5000")
+	for _, n := range c.Nodes {
+		n.Kill9()
+	}
+	recoverNode := func(more ...string) (string, error) {
+		args := append([]string{"recover", "--node-id", "n1", "--dir", c.Nodes[0].DataDir, "--bind", "127.0.0.1",
+			"--raft-port", strconv.Itoa(c.Nodes[0].RaftPort), "--join", "127.0.0.1:1", "--cluster-secret", c.Secret()}, more...)
+		out, err := exec.Command(testkit.Binary(t), args...).CombinedOutput()
+		return string(out), err
+	}
+	text, err := recoverNode()
+	_, consent, found := strings.Cut(text, "To consent, add ")
+	if err == nil || !found || !strings.Contains(text, "The members are n1, n2, n3") {
+		t.Fatalf("without consent: %v\n%s", err, text)
+	}
+	if text, err = recoverNode(strings.Fields(consent)[0]); err != nil {
+		t.Fatalf("with consent: %v\n%s", err, text)
+	}
+	c.Nodes[0].Start()
+	waitVoters(t, c.Nodes[0])
+	c.Nodes[1].Start() // with its old directory
+	fresh := c.NewJoiner("n4", c.Nodes[0])
+	fresh.Start()
+	waitVoters(t, c.Nodes[0], fresh)
+	for _, n := range []*testkit.Node{c.Nodes[0], fresh} {
+		testkit.Eventually(t, formLimit, "the key is there", func() error {
+			r, err := testkit.MustDial(t, n.Addr()).Do("GET", "k")
+			if err != nil {
+				return err
+			}
+			return testkit.Check(string(r.Text) == "v", "k is %v", r)
+		})
+	}
+	if role, err := testkit.Role(c.Nodes[1].Addr()); err == nil && role == "master" {
+		t.Error("a node of the old cluster is master")
 	}
 }
 

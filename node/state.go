@@ -41,12 +41,12 @@ func (n *Node) openState(cfg *config.Config, table *command.Table) error {
 	return nil
 }
 
-// clusterID is the id of the cluster, "" before it was formed.
+// clusterID is the id the cluster was formed with, "" before it was.
 func (n *Node) clusterID() string {
 	if n.raft == nil { // it restores its snapshot while it is opened
 		return ""
 	}
-	return n.raft.View().Cluster
+	return cluster.BaseID(n.raft.View().Cluster)
 }
 
 func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
