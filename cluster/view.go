@@ -29,7 +29,7 @@ type View struct {
 	Quorum  bool   // a majority, this node included, has had contact within two election timeouts
 	Ready   bool   // the state machine has caught up since the start; never taken back
 	State   string // for people: forming, Follower, Candidate, Leader, Shutdown
-	Waiting string // what formation waits for, for people
+	Waiting string // what formation, or a node without a vote yet, waits for; for people
 	Cluster string // the cluster's id, "" while there is none
 
 	leaderUntil, quorumUntil time.Duration // clock.Boot

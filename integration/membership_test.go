@@ -208,8 +208,10 @@ func TestRecoveryFromALostMajority(t *testing.T) {
 		n.Kill9()
 	}
 	recoverNode := func(more ...string) (string, error) {
-		args := append([]string{"recover", "--node-id", "n1", "--dir", c.Nodes[0].DataDir, "--bind", "127.0.0.1",
-			"--raft-port", strconv.Itoa(c.Nodes[0].RaftPort), "--join", "127.0.0.1:1", "--cluster-secret", c.Secret()}, more...)
+		args := append([]string{
+			"recover", "--node-id", "n1", "--dir", c.Nodes[0].DataDir, "--bind", "127.0.0.1",
+			"--raft-port", strconv.Itoa(c.Nodes[0].RaftPort), "--join", "127.0.0.1:1", "--cluster-secret", c.Secret(),
+		}, more...)
 		out, err := exec.Command(testkit.Binary(t), args...).CombinedOutput()
 		return string(out), err
 	}
