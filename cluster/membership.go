@@ -198,8 +198,8 @@ func (n *Node) call(ctx context.Context, addr, id string, ask []byte) (fields, e
 	if err := n.hooks.cut(said.from); err != nil {
 		return fields{}, err
 	}
-	if own.cluster != "" && said.cluster != own.cluster {
-		return fields{}, &refusal{verdict: wrongCluster, proved: true, cluster: said.cluster}
+	if v := compare(own.cluster, said.cluster, kindForm); v != accepted {
+		return fields{}, &refusal{verdict: v, proved: true, cluster: said.cluster}
 	}
 	timer := time.AfterFunc(memberBound, func() { closeConn(conn) })
 	defer timer.Stop()
