@@ -77,14 +77,14 @@ func (n *Node) heardTime(p *peer, r *report, asked, now time.Duration) {
 // Clocks returns the voters' wall clocks as heard lately. Before there is a
 // configuration it has no voters. Safe for concurrent use.
 func (n *Node) Clocks() Clocks {
-	voters := n.quorum.Load().latest()
+	voters := n.quorum.Load().latest().ids
 	now := n.cfg.Clock.Boot()
 	c := Clocks{Voters: len(voters)}
 	if slices.Contains(voters, n.cfg.NodeID) {
 		own := max(0, min(n.cfg.Clock.WallMilli(), latestWall))
 		c.Heard = append(c.Heard, WallClock{n.cfg.NodeID, time.Duration(own)*time.Millisecond - now})
 	}
-	for _, p := range n.others {
+	for _, p := range n.others() {
 		if wall, ok := p.wallOf(now, n.window()); ok && slices.Contains(voters, p.id) {
 			c.Heard = append(c.Heard, WallClock{p.id, wall})
 		}

@@ -29,12 +29,13 @@ const (
 
 // Config is what a node is opened with. It is not changed after Open.
 type Config struct {
-	NodeID   string // letters, digits and ._- ; at most 64
-	Dir      string // data directory of this node alone; made if it is missing
-	Peers    []Peer // every node, this one included; empty for a cluster of one
-	Bind     string // host:port to listen on; unused without other peers, or with Listen
-	Announce string // host:port where the others reach this node; "" for its entry in Peers
-	Secret   string // proved by every connection between nodes
+	NodeID   string   // letters, digits and ._- ; at most 64
+	Dir      string   // data directory of this node alone; made if it is missing
+	Peers    []Peer   // the nodes that form a cluster, this one included; empty for a cluster of one
+	Join     []string // host:port of raft ports of a cluster that is to take this node in, instead of Peers
+	Bind     string   // host:port to listen on; unused without other peers, or with Listen
+	Announce string   // host:port where the others reach this node; "" for its entry in Peers
+	Secret   string   // proved by every connection between nodes
 
 	ElectionTimeout time.Duration // 0 for 250 ms
 	Log             LogConfig
@@ -113,7 +114,7 @@ const (
 )
 
 // errSecret is why a list of peers alone is not enough.
-var errSecret = errors.New("peers are set but no cluster secret: anyone who reaches the raft port could join")
+var errSecret = errors.New("other nodes are set but no cluster secret: anyone who reaches the raft port could join")
 
 // withDefaults fills in what is left out, and refuses what cannot work.
 func (c Config) withDefaults() (Config, error) {
@@ -160,18 +161,37 @@ func (c *Config) check() error {
 		return fmt.Errorf("node id %q: 1 to %d letters, digits and ._-", c.NodeID, maxID)
 	case c.Dir == "":
 		return errors.New("no data directory")
-	case c.FSM == nil || c.Source == nil:
-		return errors.New("no state machine")
 	case c.ElectionTimeout < minElection:
 		return fmt.Errorf("election timeout %v is below %v", c.ElectionTimeout, minElection)
 	case c.Log.Store != LogStoreWAL && c.Log.Store != LogStoreBolt:
 		return fmt.Errorf("log store %q: %s or %s", c.Log.Store, LogStoreWAL, LogStoreBolt)
 	case c.Log.MaxEntryBytes < 1 || c.Log.MaxEntryBytes > maxEntry:
 		return fmt.Errorf("largest entry %d: 1 to %d bytes", c.Log.MaxEntryBytes, maxEntry)
+	case c.NodeID == anyNode:
+		return fmt.Errorf("node id %q is reserved", c.NodeID)
+	case len(c.Join) > 0:
+		return c.checkJoin()
 	case len(c.Peers) == 0:
 		return nil
 	}
 	return c.checkPeers()
+}
+
+func (c *Config) checkJoin() error {
+	for _, addr := range c.Join {
+		if !validAddr(addr) {
+			return fmt.Errorf("join: address %q is not host:port", addr)
+		}
+	}
+	switch {
+	case len(c.Peers) > 0:
+		return errors.New("peers form a cluster and join enters one: only one of them can be given")
+	case c.Secret == "":
+		return errSecret
+	case !validAddr(c.Announce):
+		return fmt.Errorf("a node that joins has to say where it is reached: announced address %q is not host:port", c.Announce)
+	}
+	return nil
 }
 
 func (c *Config) checkPeers() error {
@@ -205,7 +225,7 @@ func (c *Config) checkPeers() error {
 }
 
 // alone tells whether this is a cluster of one.
-func (c *Config) alone() bool { return len(c.Peers) <= 1 }
+func (c *Config) alone() bool { return len(c.Peers) <= 1 && len(c.Join) == 0 }
 
 // announced is where the others reach this node.
 func (c *Config) announced() string {

@@ -159,7 +159,7 @@ func (c *confirmer) fewest(r *round, q *quorum) []*link {
 		}
 	}
 	take(c.first)
-	for _, p := range c.node.others {
+	for _, p := range c.node.others() {
 		take(p.link)
 	}
 	return ask
@@ -171,7 +171,7 @@ func (c *confirmer) widen(r *round) (ask []*link) {
 		c.stats.Widened++
 	}
 	r.wide = true
-	for _, p := range c.node.others {
+	for _, p := range c.node.others() {
 		if r.asked&p.bit == 0 && p.link.up() {
 			r.asked |= p.bit
 			ask = append(ask, p.link)

@@ -45,6 +45,9 @@ func (n *Node) RaftAddress(id string) string {
 	return ""
 }
 
+// Seeking tells whether the node's directory says that it wants a vote.
+func (n *Node) Seeking() bool { return n.identity.Load().Seeking }
+
 // Formed tells whether raft was ever started on this node.
 func (n *Node) Formed() bool { return n.raftNode() != nil }
 

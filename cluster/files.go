@@ -34,6 +34,10 @@ const (
 	stageEmpty  stage = "empty"  // knows no cluster
 	stageReady  stage = "ready"  // has a durable mark with list and cluster id, but raft has never run
 	stageFormed stage = "formed" // raft's first configuration is durable
+
+	// stageJoining is what a node enters instead of the last two when a cluster takes
+	// it in: its log may still be empty, and it has never counted for a majority.
+	stageJoining stage = "joining"
 )
 
 // identity is what identityFile holds.
@@ -44,7 +48,19 @@ type identity struct {
 	Stage     stage  `json:"stage"`
 	Peers     []Peer `json:"peers,omitempty"` // the list that was agreed on, from stageReady on
 	LogStore  string `json:"log_store"`
+
+	// Claim is the cluster whose leader has said that this empty node's id was a
+	// member: it may ask to be taken in again.
+	Claim string `json:"claim,omitempty"`
+	// Joined is the index of the configuration that has taken this node in, 0 for
+	// those that have formed the cluster. Peers are the members then.
+	Joined uint64 `json:"joined,omitempty"`
+	// Seeking: it was taken in and has not had a vote since; it asks for one.
+	Seeking bool `json:"seeking,omitempty"`
 }
+
+// entered tells whether the node belongs to a cluster, so that raft may run.
+func (id *identity) entered() bool { return id.Stage == stageFormed || id.Stage == stageJoining }
 
 // directory is a data directory that this process holds alone.
 type directory struct {
@@ -104,9 +120,13 @@ func (id *identity) check(path string, c *Config) error {
 		return fmt.Errorf("%s belongs to node %s, not to %s", path, id.NodeID, c.NodeID)
 	case id.LogStore != c.Log.Store:
 		return fmt.Errorf("%s: the log is kept in %s and cannot be opened as %s", path, id.LogStore, c.Log.Store)
-	case id.Stage != stageEmpty && id.Stage != stageReady && id.Stage != stageFormed,
+	case id.Stage != stageEmpty && id.Stage != stageReady && !id.entered(),
 		(id.Stage == stageEmpty) != (id.ClusterID == ""):
 		return fmt.Errorf("%s is damaged: stage %q with cluster id %q", path, id.Stage, id.ClusterID)
+	case id.Stage == stageReady && len(c.Join) > 0:
+		return fmt.Errorf("%s: this node has begun to form a cluster of its own; to join another one empty the directory", path)
+	case id.Stage == stageFormed && id.Joined == 0 && len(id.Peers) == 1 && len(c.Join) > 0:
+		return fmt.Errorf("%s belongs to a cluster of one node; to join another one empty the directory", path)
 	case id.Stage != stageEmpty && len(id.Peers) > 1 && c.alone():
 		return fmt.Errorf("%s belongs to a cluster of %d nodes; set peers", path, len(id.Peers))
 	case id.Stage == stageReady && !slices.Equal(id.Peers, c.sortedPeers()):

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,7 +27,7 @@ import (
 // Nothing can be committed before two nodes have taken the second step, and after
 // the first has, no empty node hears "ready" from everyone any more. So an empty
 // node that hears "formed" has lost its disk, or was never part: it must not vote
-// and waits until it is made a new member.
+// until it is made a new member (see membership.go).
 
 // state is what nodes tell each other while forming.
 type state struct {
@@ -35,7 +36,7 @@ type state struct {
 	peers   []Peer // in the order of ids
 }
 
-var stageCodes = []stage{stageEmpty, stageReady, stageFormed}
+var stageCodes = []stage{stageEmpty, stageReady, stageFormed, stageJoining}
 
 func (s *state) encode() []byte {
 	b := []byte{byte(slices.Index(stageCodes, s.stage))}
@@ -82,7 +83,7 @@ func (n *Node) serveForm(c *session) {
 	}
 	own := n.state()
 	if err := writeFrame(c, own.encode()); err != nil {
-		n.log.Debug("formation: cannot answer", "node", c.peer.id, "err", err)
+		n.log.Debug("formation: cannot answer", "node", c.said.from, "err", err)
 	}
 }
 
@@ -108,20 +109,43 @@ func (n *Node) askState(ctx context.Context, p *peer) (state, error) {
 
 // form returns when this node may open raft: nil, or why it never may.
 func (n *Node) form(ctx context.Context) error {
-	if n.identity.Load().Stage != stageFormed && n.cfg.alone() {
+	if !n.identity.Load().entered() && n.cfg.alone() {
 		return n.formAlone()
 	}
-	for n.identity.Load().Stage != stageFormed {
-		heard, missing := n.askAll(ctx)
-		if err := n.step(heard, missing); err != nil {
+	for !n.identity.Load().entered() {
+		if err := n.formOrEnter(ctx); err != nil {
 			return err
 		}
-		if n.identity.Load().Stage != stageFormed && !sleep(ctx, n.cfg.ElectionTimeout/2) {
+		if !n.identity.Load().entered() && !sleep(ctx, n.cfg.ElectionTimeout/2) {
 			return ctx.Err()
 		}
 	}
 	n.setWaiting("")
 	return nil
+}
+
+// formOrEnter takes one step toward a cluster, if one can be taken.
+func (n *Node) formOrEnter(ctx context.Context) error {
+	if len(n.cfg.Join) > 0 {
+		return n.enter(ctx, n.cfg.Join, "")
+	}
+	heard, missing := n.askAll(ctx)
+	at, wait := formedPeer(heard)
+	if n.identity.Load().Stage != stageEmpty || at == "" {
+		return n.step(heard, missing)
+	}
+	return n.enter(ctx, n.known(), wait)
+}
+
+// formedPeer is a node that belongs to a cluster, and what that means for an empty one.
+func formedPeer(heard map[string]state) (id, wait string) {
+	for _, id := range sortedKeys(heard) {
+		if s := heard[id]; s.stage == stageFormed || s.stage == stageJoining {
+			return id, fmt.Sprintf("node %s belongs to cluster %s already and this node's data directory is empty: "+
+				"it takes no part until the cluster has removed it and taken it in again", id, s.cluster)
+		}
+	}
+	return "", ""
 }
 
 // formAlone makes a cluster of one.
@@ -138,21 +162,26 @@ func (n *Node) formAlone() error {
 
 // askAll asks every peer at the same time. missing are those without an answer.
 func (n *Node) askAll(ctx context.Context) (heard map[string]state, missing []string) {
+	others := n.others()
 	type answer struct {
 		id    string
 		state state
 		err   error
 	}
-	answers := make(chan answer, len(n.others))
-	for _, p := range n.others {
+	answers := make(chan answer, len(others))
+	for _, p := range others {
 		n.wg.Go(func() {
 			s, err := n.askState(ctx, p)
 			answers <- answer{p.id, s, err}
 		})
 	}
 	heard = map[string]state{}
-	for range n.others {
+	for range others {
 		a := <-answers
+		if cluster := strangeTo(a.err); cluster != "" {
+			heard[a.id] = state{stage: stageFormed, cluster: cluster}
+			continue
+		}
 		if a.err != nil {
 			missing = append(missing, a.id)
 			continue
@@ -161,6 +190,16 @@ func (n *Node) askAll(ctx context.Context) (heard map[string]state, missing []st
 	}
 	slices.Sort(missing)
 	return heard, missing
+}
+
+// strangeTo is the cluster of a node that has refused this empty one because it does
+// not know it, "" if that is not why.
+func strangeTo(err error) string {
+	var r *refusal
+	if errors.As(err, &r) && r.verdict == unknownNode && r.proved {
+		return r.cluster
+	}
+	return ""
 }
 
 // step does what the answers allow, and says for whom this node waits otherwise.
@@ -186,12 +225,12 @@ func (n *Node) step(heard map[string]state, missing []string) error {
 // decide is the rule of formation: which stage a node may enter, with which
 // cluster id ("" for a new one), or what it waits for.
 func decide(own *state, self string, heard map[string]state, missing []string) (next stage, cluster, wait string) {
+	if at, wait := formedPeer(heard); at != "" && own.stage == stageEmpty {
+		return "", "", wait
+	}
 	for _, id := range sortedKeys(heard) {
 		s := heard[id]
 		switch {
-		case own.stage == stageEmpty && s.stage == stageFormed:
-			return "", "", fmt.Sprintf("node %s belongs to cluster %s already and this node's data directory is empty: "+
-				"it takes no part until it is removed from that cluster and added again", id, s.cluster)
 		case !slices.Equal(s.peers, own.peers):
 			return "", "", fmt.Sprintf("node %s has another list of peers", id)
 		case s.stage == stageEmpty:
@@ -269,7 +308,7 @@ func (n *Node) bootstrap() error {
 // one of several would keep every write to itself.
 func (n *Node) checkList() error {
 	id := n.identity.Load()
-	if id.Stage != stageFormed {
+	if id.Stage != stageFormed || id.Joined > 0 || len(n.cfg.Join) > 0 {
 		return nil
 	}
 	now := n.cfg.sortedPeers()
@@ -360,17 +399,18 @@ func (n *Node) checkState() error {
 	return nil
 }
 
-// setWaiting says what formation waits for, in the View and, when it changes or
+// setWaiting says what formation, or a new member, waits for, in the View and, when it changes or
 // goes on for long, in the log.
 func (n *Node) setWaiting(text string) {
 	old := n.waiting.Swap(&text)
 	now := clock.Mono()
-	changed := old == nil || *old != text
-	if text != "" && (changed || now-n.waitLogged > 10*time.Second) {
-		n.waitLogged = now
+	since := now - n.waitLogged
+	// The text may change with every attempt, as it does if it names a port.
+	if text != "" && (n.waitLogged == 0 || text != n.waitText && since > time.Second || since > 10*time.Second) {
+		n.waitLogged, n.waitText = now, text
 		n.log.Info("formation waits", "for", text)
 	}
-	if changed {
+	if old == nil || *old != text {
 		n.look()
 	}
 }

@@ -30,8 +30,8 @@ func TestDecide(t *testing.T) {
 		"another takes it from a mark":                      {empty, "n0x", &ready, &empty, stageReady, "C", ""},
 		"nobody gets ready while one is silent":             {empty, "n1", &empty, nil, "", "", "waiting for n3"},
 		"nor with a mark of one and the other silent":       {empty, "n0x", &ready, nil, "", "", "waiting for n3"},
-		"an empty node never joins a formed cluster":        {empty, "n1", &formed, &ready, "", "", "removed from that cluster"},
-		"not even if only one answers":                      {empty, "n1", nil, &formed, "", "", "removed from that cluster"},
+		"an empty node never joins a formed cluster":        {empty, "n1", &formed, &ready, "", "", "takes no part until"},
+		"not even if only one answers":                      {empty, "n1", nil, &formed, "", "", "takes no part until"},
 		"two names at once are told":                        {empty, "n1", &ready, &other, "", "", "another cluster"},
 		"another list is told":                              {empty, "n1", &empty, &list, "", "", "another list"},
 		"a ready node forms when all are ready":             {ready, "n1", &ready, &ready, stageFormed, "C", ""},
@@ -40,7 +40,7 @@ func TestDecide(t *testing.T) {
 		"and for a silent one":                              {ready, "n1", nil, &formed, "", "", "waiting for n2"},
 		"a ready node does not join another cluster":        {ready, "n1", &ready, &otherFormed, "", "", "another cluster"},
 		"a ready node whose peers are ready for another":    {ready, "n1", &other, &other, "", "", "another cluster"},
-		"an empty node is told of the formed one above all": {empty, "n1", &formed, &other, "", "", "removed from that cluster"},
+		"an empty node is told of the formed one above all": {empty, "n1", &formed, &other, "", "", "takes no part until"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			heard, missing := map[string]state{}, []string(nil)

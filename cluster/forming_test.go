@@ -58,8 +58,9 @@ func TestFormationSaysWhomItWaitsFor(t *testing.T) {
 }
 
 // A node that has lost its disk does not form, vote or count: with it and one other
-// node there is no majority, and it says why.
-func TestWipedNodeTakesNoPart(t *testing.T) {
+// node there is no majority, and it says why. Once a majority of whole disks is back,
+// it is taken in again by itself, with a vote.
+func TestWipedNodeTakesNoPartUntilAMajorityTakesItIn(t *testing.T) {
 	c := started(t, nil)
 	c.put("k", "v")
 	l := c.leader()
@@ -75,7 +76,9 @@ func TestWipedNodeTakesNoPart(t *testing.T) {
 	c.start(wiped.id)
 	c.start(gone.id) // it lacks nothing, but is alone with the wiped one
 	c.eventually("the wiped node says why it waits", func() bool {
-		return strings.Contains(wiped.node.View().Waiting, "data directory is empty")
+		w := wiped.node.View().Waiting
+		return strings.Contains(w, "data directory is empty") && strings.Contains(w, "no master is confirmed") &&
+			strings.Contains(w, l.cfg.Bind)
 	})
 	pause(6 * testElection)
 	for _, m := range []*member{wiped, gone} {
@@ -87,9 +90,12 @@ func TestWipedNodeTakesNoPart(t *testing.T) {
 	if got := c.leaderAmong(l.id, gone.id).fsm.get("precious"); got != "v" {
 		t.Errorf("precious is %q", got)
 	}
-	if wiped.node.Formed() {
-		t.Error("the wiped node opened raft")
-	}
+	c.votes("n1", "n2", "n3")
+	c.sees(wiped, "precious", "v")
+	c.put("after", "v")
+	c.sees(wiped, "after", "v")
+	c.kill(gone.id) // its vote counts
+	c.put("counts", "v")
 }
 
 // A node with the wrong secret gets nowhere, and the others do not notice.

@@ -29,6 +29,7 @@ const (
 	handshakeVersion = 1
 	handshakeTimeout = 2 * time.Second
 	nonceSize        = 32
+	anyNode          = "-" // whoever answers at an address; only to ask about membership
 	maxKind          = 16
 	maxCluster       = 64
 )
@@ -38,7 +39,7 @@ var magic = []byte("HFN")
 // hello is what each side says of itself.
 type hello struct {
 	kind     string // what the connection is for; the acceptor repeats it
-	from, to string // node ids
+	from, to string // node ids; to may be anyNode
 	cluster  string // "" as long as the node belongs to none
 	announce string // where the sender is reached
 	election time.Duration
@@ -100,7 +101,7 @@ var verdicts = map[verdict]string{
 	unformed:      "one of the nodes does not belong to a cluster yet",
 	ownID:         "the other node has the same id",
 	wrongNode:     "another node answers at this address",
-	unknownNode:   "this node is not among the other's peers",
+	unknownNode:   "this node is not among the nodes the other one knows",
 	duplicate:     "another process with this node's id is alive",
 	unknownKind:   "the other node does not serve this kind of connection",
 	notServingYet: "the other node is not serving yet",
@@ -182,7 +183,7 @@ func dialerSide(conn net.Conn, key []byte, own hello) (hello, error) {
 	if err != nil {
 		return hello{}, err
 	}
-	if peer.from != own.to || peer.to != own.from || peer.kind != own.kind {
+	if peer.from != own.to && own.to != anyNode || peer.to != own.from || peer.kind != own.kind {
 		return hello{}, &refusal{verdict: wrongNode}
 	}
 	script := transcript(said, heard)

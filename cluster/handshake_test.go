@@ -237,6 +237,9 @@ func TestClustersAreCompared(t *testing.T) {
 		{"C", "", kindForm, accepted},
 		{"", "C", kindForm, accepted},
 		{"", "", kindForm, accepted},
+		{"C", "", kindMember, accepted},
+		{"", "C", kindMember, unformed},
+		{"C", "D", kindMember, wrongCluster},
 	} {
 		if got := compare(c.own, c.other, c.kind); got != c.want {
 			t.Errorf("%q and %q for %s: %v, want %v", c.own, c.other, c.kind, got, c.want)

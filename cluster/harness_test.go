@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -307,6 +308,54 @@ func (c *trio) others(m *member) (list []*member) {
 		}
 	}
 	return list
+}
+
+// join prepares a node that is to be taken in through the given ones; it is not
+// started.
+func (c *trio) join(id string, through ...string) *member {
+	c.t.Helper()
+	addr := freeAddr(c.t)
+	cfg := cluster.Config{
+		NodeID: id, Dir: filepath.Join(c.t.TempDir(), id), Bind: addr, Announce: addr,
+		Secret: "open sesame", ElectionTimeout: testElection, Logger: testLogger(c.t, id),
+	}
+	for _, at := range through {
+		cfg.Join = append(cfg.Join, c.members[at].cfg.Bind)
+	}
+	m := &member{id: id, cfg: cfg}
+	c.members[id], c.ids = m, append(c.ids, id)
+	return m
+}
+
+// votes waits until the leader has exactly the given voters and each of them serves.
+func (c *trio) votes(ids ...string) {
+	c.t.Helper()
+	c.eventually(fmt.Sprintf("the voters are %v", ids), func() bool {
+		for _, id := range ids {
+			v := c.members[id].node.View()
+			if !slices.Equal(v.Voters, ids) || !v.Ready || v.Leader == "" {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// change has whoever leads change the membership, until it has.
+func (c *trio) change(what string, f func(ctx context.Context, n *cluster.Node) error) {
+	c.t.Helper()
+	var last error
+	defer func() {
+		if c.t.Failed() {
+			c.t.Logf("%s: %v", what, last)
+		}
+	}()
+	c.eventually(what, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		last = f(ctx, c.leader().node)
+		return last == nil
+	})
 }
 
 // put writes through whoever leads, until it has succeeded.

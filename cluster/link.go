@@ -337,6 +337,9 @@ func (l *link) stale(limit int) {
 // serveProbe answers a peer's questions.
 func (n *Node) serveProbe(c *session) {
 	defer closeConn(c)
+	if c.peer == nil {
+		return // removed since it shook hands
+	}
 	defer c.peer.parted(c.said.instance)
 	r := bufio.NewReader(c.Conn)
 	var head [1 + nonceLen]byte
@@ -344,6 +347,9 @@ func (n *Node) serveProbe(c *session) {
 	for {
 		if _, err := io.ReadFull(r, head[:]); err != nil {
 			return
+		}
+		if n.peer(c.peer.id) != c.peer {
+			return // it was removed; when it asks again it is told
 		}
 		out = out[:0]
 		switch head[0] {

@@ -52,7 +52,7 @@ func TestSilentProbeConnectionIsGivenUp(t *testing.T) {
 func link1(t *testing.T) (*link, *clock.Fake) {
 	t.Helper()
 	n, c := viewer(t)
-	return n.peers["n2"].link, c
+	return n.peer("n2").link, c
 }
 
 // answer is what comes of the last question of a link when it is answered as the

@@ -20,6 +20,8 @@ const (
 	kindForm  = "form"  // one exchange of formation states
 	kindRaft  = "raft"  // raft's own requests
 	kindProbe = "probe" // term probes and pings, for as long as both live
+
+	kindMember = "member" // one question about membership
 )
 
 const (
@@ -32,7 +34,7 @@ const (
 // session is a connection whose peer has proved who it is.
 type session struct {
 	net.Conn
-	peer *peer
+	peer *peer // nil if this node does not know it, as some kinds allow
 	said hello // by the peer
 }
 
@@ -164,8 +166,10 @@ func (n *Node) receive(raw net.Conn) {
 		closeConn(conn)
 		return
 	}
-	p := n.peers[said.from]
-	p.link.redial()
+	p := n.peer(said.from)
+	if p != nil {
+		p.link.redial()
+	}
 	n.handler(said.kind)(&session{conn, p, said})
 }
 
@@ -196,25 +200,35 @@ func (n *Node) hello() hello {
 
 // judge decides about a dialer that knows the secret.
 func (n *Node) judge(h hello) verdict {
-	p := n.peers[h.from]
-	clusters := compare(n.clusterID(), h.cluster, h.kind)
+	own := n.clusterID()
+	p := n.peer(h.from)
+	clusters := compare(own, h.cluster, h.kind)
 	switch {
 	case h.from == n.cfg.NodeID:
 		return ownID
-	case h.to != n.cfg.NodeID:
+	case h.to != n.cfg.NodeID && (h.to != anyNode || h.kind != kindMember):
 		return wrongNode
-	case p == nil:
+	case p == nil && !n.hearsStranger(&h, own):
 		return unknownNode
 	case clusters != accepted:
 		return clusters
-	case !p.meet(&h, n.cfg.Clock.Boot(), n.window()):
+	case p != nil && !p.meet(&h, n.cfg.Clock.Boot(), n.window()):
 		return duplicate
 	case n.handler(h.kind) == nil:
 		return unknownKind
-	case (h.kind == kindRaft || h.kind == kindProbe) && n.raftNode() == nil:
+	case (h.kind == kindRaft || h.kind == kindProbe || h.kind == kindMember) && n.raftNode() == nil:
 		return notServingYet
 	}
 	return accepted
+}
+
+// hearsStranger tells whether a node that this one does not know may connect.
+// Everyone who knows the secret may ask about membership. raft's own requests are
+// heard from every node of the cluster, because this node may be behind and learn of
+// the leader's being a member from the leader only; raft itself heeds no candidate
+// that is not a member.
+func (n *Node) hearsStranger(h *hello, own string) bool {
+	return h.kind == kindMember || h.kind == kindRaft && own != "" && h.cluster == own
 }
 
 // dial opens a proved connection to a peer.
@@ -255,12 +269,12 @@ func (n *Node) dial(ctx context.Context, p *peer, kind string) (*session, error)
 
 // compare judges by clusters alone; "" is none. A node that is forming may say that it
 // has none and belong to one a moment later, before it judges: that is no reason to
-// take it for a stranger.
+// take it for a stranger. A node without one may ask one that has about membership.
 func compare(own, other, kind string) verdict {
 	switch {
 	case own != "" && other != "" && own != other:
 		return wrongCluster
-	case (own == "" || other == "") && kind != kindForm:
+	case (own == "" || other == "") && kind != kindForm && (own == "" || kind != kindMember):
 		return unformed
 	}
 	return accepted

@@ -92,7 +92,8 @@ type logStore struct {
 	check    func(cmd []byte) error // of the state machine; nil for none
 	fail     func(error)            // stops the node; called at most a few times
 	observe  func(time.Duration)
-	onConfig func(index uint64, c raft.Configuration) // a configuration is about to be used
+	onConfig func(index uint64, c raft.Configuration) // raft is about to use a configuration
+	onCut    func(first uint64)                       // the log is about to end before first
 
 	running   atomic.Bool // raft's goroutines have started, or are about to
 	failed    atomic.Bool // something has; nothing is written any more
@@ -181,6 +182,9 @@ func (s *logStore) GetLog(index uint64, into *raft.Log) error {
 				return s.stop(fmt.Errorf("entry %d of the log: %w", index, err))
 			}
 		}
+		if into.Type == raft.LogConfiguration && s.onConfig != nil {
+			s.onConfig(into.Index, raft.DecodeConfiguration(into.Data))
+		}
 		s.mu.Lock()
 		s.mu.sinceAll += int64(len(into.Data))
 		s.mu.Unlock()
@@ -261,6 +265,9 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 		return errBroken
 	}
 	s.cache.clear()
+	if end, err := s.back.LastIndex(); err == nil && last >= end && s.onCut != nil {
+		s.onCut(first)
+	}
 	if err := s.back.DeleteRange(first, last); err != nil {
 		return s.stop(fmt.Errorf("truncate the log from %d to %d: %w", first, last, err))
 	}

@@ -56,14 +56,16 @@ type storage struct {
 	space    *space
 }
 
-// network is what connects to other nodes. peers and others never change.
+// network is what connects to other nodes.
 type network struct {
 	listener *listener // nil in a cluster of one
 	key      []byte
 	instance [16]byte
 	seed     maphash.Seed
-	peers    map[string]*peer // all nodes of the list but this one
-	others   []*peer          // the same in the order of ids
+	roster   atomic.Pointer[roster]
+	config   sync.Mutex // held while quorum and roster change
+	places   places     // guarded by config
+	linked   linked
 	streams  *streams
 	standing standing
 	grumbles grumbles
@@ -79,16 +81,20 @@ type watch struct {
 	highest   atomic.Uint64 // term any other node was seen in
 	stalled   atomic.Bool   // an append to the log hangs
 	ready     atomic.Bool
-	moving    atomic.Bool   // an address is being committed
+	changing  chan struct{} // holds one while a change of the configuration is under way
+	doubt     atomic.Bool   // another node does not know this one any more
 	elections atomic.Uint64 // this node has won
 	started   time.Duration // clock.Boot
 
-	waitLogged time.Duration // clock.Mono; owned by the goroutine that forms the cluster
+	waitLogged time.Duration // clock.Mono; owned, with waitText, by the goroutine that forms the cluster, then by settle
+	waitText   string        // what was logged then
 
 	termSince time.Duration
 	lastTerm  uint64
 	wasLeader bool
-	target    uint64 // index to reach before the node is ready; 0 until it is known
+	target    uint64        // index to reach before the node is ready; 0 until it is known
+	goal      uint64        // committed at the last beat
+	goneSince time.Duration // clock.Mono since when a committed configuration lacks this node; 0 if none does
 }
 
 // life is how far Run and Close have come.
@@ -104,11 +110,15 @@ type life struct {
 // served before Run.
 func Open(cfg Config) (*Node, error) {
 	cfg, err := cfg.withDefaults()
+	if err == nil && (cfg.FSM == nil || cfg.Source == nil) {
+		err = errors.New("no state machine")
+	}
 	if err != nil {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, log: cfg.Logger, hclog: raftLogger(cfg.Logger)}
 	n.ctx, n.stop = context.WithCancelCause(context.Background())
+	n.changing = make(chan struct{}, 1)
 	n.changed, n.hint = make(chan struct{}, 1), make(chan struct{}, 1)
 	n.waiting.Store(new(string))
 	n.started = cfg.Clock.Boot()
@@ -123,6 +133,7 @@ func Open(cfg Config) (*Node, error) {
 	if err := n.openListener(); err != nil {
 		return nil, errors.Join(err, n.closeStorage())
 	}
+	n.firstRoster()
 	n.view.Store(&View{Self: cfg.NodeID})
 	n.publish()
 	return n, nil
@@ -137,28 +148,21 @@ func (n *Node) openNetwork() error {
 	}
 	n.standing.foreign, n.standing.twin = map[string]string{}, map[string]time.Duration{}
 	n.grumbles.last = map[string]time.Duration{}
-	n.peers = map[string]*peer{}
-	for _, entry := range n.cfg.sortedPeers() {
-		if entry.ID == n.cfg.NodeID {
-			continue
-		}
-		p := &peer{id: entry.ID, bit: selfBit << (len(n.others) + 1)}
-		p.mu.listed = entry.Addr // nobody else has it yet
-		p.link = newLink(n, p)
-		n.peers[p.id] = p
-		n.others = append(n.others, p)
-	}
+	n.roster.Store(&roster{})
+	n.linked.stops = map[*peer]context.CancelFunc{}
 	n.streams = newStreams(n)
 	n.handlers.byKind = map[string]func(*session){
 		kindForm:  n.serveForm,
 		kindRaft:  n.streams.deliver,
 		kindProbe: n.serveProbe,
+
+		kindMember: n.serveMember,
 	}
 	return nil
 }
 
 func (n *Node) openListener() (err error) {
-	if len(n.others) == 0 {
+	if n.cfg.alone() {
 		return nil
 	}
 	n.listener, err = listen(n.cfg.Listen)
@@ -203,6 +207,7 @@ func (n *Node) openStorage() error {
 		fail:     n.fail,
 		observe:  n.cfg.Observe.StoreLogs,
 		onConfig: n.reconfigure,
+		onCut:    n.cutOff,
 
 		slowAfter: n.cfg.ElectionTimeout / 4,
 		onSlow:    n.warnSlow,
@@ -323,7 +328,7 @@ func (n *Node) raftNode() *raft.Raft { return n.raft.Load() }
 
 // clusterID is the cluster this node is part of, "" until it is formed.
 func (n *Node) clusterID() string {
-	if id := n.identity.Load(); id.Stage == stageFormed {
+	if id := n.identity.Load(); id.entered() {
 		return id.ClusterID
 	}
 	return ""
@@ -443,7 +448,7 @@ func (n *Node) Handle(kind string, h func(conn net.Conn, peerID string)) error {
 	}
 	n.handlers.byKind[kind] = func(c *session) {
 		defer closeConn(c)
-		h(c.Conn, c.peer.id)
+		h(c.Conn, c.said.from)
 	}
 	return nil
 }
@@ -457,9 +462,9 @@ func (n *Node) handler(kind string) func(*session) {
 // Dial opens a connection of a kind to another node, which has proved its id when
 // Dial returns. The caller closes it.
 func (n *Node) Dial(ctx context.Context, peerID, kind string) (net.Conn, error) {
-	p := n.peers[peerID]
+	p := n.peer(peerID)
 	if p == nil {
-		return nil, fmt.Errorf("node %s is not among the peers", peerID)
+		return nil, fmt.Errorf("node %s is not a member", peerID)
 	}
 	c, err := n.dial(ctx, p, kind)
 	if err != nil {

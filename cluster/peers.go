@@ -11,9 +11,11 @@ type peer struct {
 	bit  uint64 // its place in the masks of rounds
 	link *link
 
+	static bool // it is in the list that this node was started with
+
 	mu struct {
 		sync.Mutex
-		listed, heard string // addresses: of the static list, and last proved by the node itself
+		listed, heard string // addresses: of the static list or else the configuration, and last proved by the node itself
 		failed        int    // dials that failed in a row
 		alive         process
 		report        report        // its last answer to a ping
@@ -21,6 +23,7 @@ type peer struct {
 		nonce         uint64        // of the ping
 		acked         uint64        // index up to which it has acknowledged our log
 		wall          sighting      // of its wall clock
+		caught        time.Duration // clock.Boot since when it keeps up with our log; 0 if it does not
 	}
 	beats beats
 }
@@ -40,6 +43,16 @@ func (p *peer) address() string {
 		return p.mu.listed
 	}
 	return p.mu.heard
+}
+
+// configured takes note of the address that raft's configuration has for the peer.
+// The static list counts more: it is what this node was told to belong to.
+func (p *peer) configured(addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.static && validAddr(addr) {
+		p.mu.listed = addr
+	}
 }
 
 // dialed takes note of how a dial ended.
@@ -145,7 +158,29 @@ func (p *peer) acked() uint64 {
 func (p *peer) forgetAcks() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.mu.acked = 0
+	p.mu.acked, p.mu.caught = 0, 0
+}
+
+// keepUp looks whether the peer has acknowledged our log up to goal.
+func (p *peer) keepUp(goal uint64, contact bool, now time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case !contact || goal == 0 || p.mu.acked < goal:
+		p.mu.caught = 0
+	case p.mu.caught == 0:
+		p.mu.caught = now
+	}
+}
+
+// keptUp is for how long the peer has kept up with our log without a break.
+func (p *peer) keptUp(now time.Duration) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.caught == 0 {
+		return 0
+	}
+	return now - p.mu.caught
 }
 
 // beats lets appends wait for the next heartbeat that reaches a peer.

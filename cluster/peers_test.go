@@ -6,7 +6,8 @@ import "testing"
 // this one: no view counts it, even if nobody looked while another node led.
 func TestAcknowledgementsEndWithTheTerm(t *testing.T) {
 	p := &peer{id: "n2"}
-	n := &Node{network: network{others: []*peer{p}}}
+	n := &Node{}
+	n.roster.Store(&roster{byID: map[string]*peer{"n2": p}, list: []*peer{p}})
 	p.link = newLink(n, p)
 	look := func(term uint64, leads bool) uint64 {
 		v := &View{Term: term, RaftLeader: leads}

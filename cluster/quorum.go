@@ -14,10 +14,11 @@ type quorum struct {
 }
 
 type voterSet struct {
-	index  uint64   // of its log entry
-	ids    []string // of the voters, in order
-	mask   uint64   // of the voters whose place in masks is known
-	voters int
+	index   uint64   // of its log entry
+	ids     []string // of the voters, in order
+	mask    uint64   // of the voters whose place in masks is known
+	members []Member // voters and others, in order
+	voters  int
 }
 
 // met tells whether the nodes in acks are a majority of every set.
@@ -33,12 +34,12 @@ func (q *quorum) met(acks uint64) bool {
 	return true
 }
 
-// latest is the newest configuration's voters.
-func (q *quorum) latest() []string {
+// latest is the newest configuration, empty as long as there is none.
+func (q *quorum) latest() voterSet {
 	if q == nil || len(q.sets) == 0 {
-		return nil
+		return voterSet{}
 	}
-	return q.sets[len(q.sets)-1].ids
+	return q.sets[len(q.sets)-1]
 }
 
 // with adds the configuration at index, dropping those it replaces for good: what
@@ -56,22 +57,15 @@ func (q *quorum) with(s voterSet, commit uint64) *quorum {
 	return next
 }
 
-// voterSet translates a configuration. Node 0 in masks is this node.
-func (n *Node) voterSet(index uint64, c *raft.Configuration) voterSet {
-	s := voterSet{index: index}
-	for _, srv := range c.Servers {
-		if srv.Suffrage != raft.Voter {
-			continue
-		}
-		s.voters++
-		s.ids = append(s.ids, string(srv.ID))
-		if string(srv.ID) == n.cfg.NodeID {
-			s.mask |= selfBit
-		} else if p := n.peers[string(srv.ID)]; p != nil {
-			s.mask |= p.bit
+// newVoterSet translates a configuration; its mask is filled in when it is adopted.
+func newVoterSet(index uint64, c *raft.Configuration) voterSet {
+	s := voterSet{index: index, members: membersOf(c)}
+	for _, m := range s.members {
+		if m.Voter {
+			s.voters++
+			s.ids = append(s.ids, m.ID)
 		}
 	}
-	slices.Sort(s.ids)
 	return s
 }
 
@@ -84,28 +78,60 @@ func (n *Node) reconfigure(index uint64, c raft.Configuration) {
 	if r := n.raftNode(); r != nil {
 		commit = r.CommitIndex()
 	}
-	set := n.voterSet(index, &c)
-	for {
-		old := n.quorum.Load()
-		if n.quorum.CompareAndSwap(old, old.with(set, commit)) {
-			return
-		}
+	n.config.Lock()
+	defer n.config.Unlock()
+	n.adopt(newVoterSet(index, &c), commit)
+}
+
+// cutOff forgets configurations that are cut off the log.
+func (n *Node) cutOff(first uint64) {
+	n.config.Lock()
+	defer n.config.Unlock()
+	old := n.quorum.Load()
+	if old == nil || old.latest().index < first {
+		return
+	}
+	n.quorum.Store(&quorum{slices.DeleteFunc(slices.Clone(old.sets), func(s voterSet) bool { return s.index >= first })})
+}
+
+// refreshQuorum forgets configurations that have no say any more, and takes over one
+// that came with a snapshot. raft does not tell the index of its configuration: those
+// in the log are seen when they are appended, cut off, or read at the start.
+func (n *Node) refreshQuorum(r *raft.Raft) {
+	latest := n.quorum.Load().latest()
+	if !n.usedByRaft(r, &latest) {
+		n.adoptSnapshot()
+		return
+	}
+	n.config.Lock()
+	defer n.config.Unlock()
+	old, commit := n.quorum.Load(), r.CommitIndex()
+	if newest := old.latest(); len(old.with(newest, commit).sets) != len(old.sets) {
+		n.adopt(newest, commit)
 	}
 }
 
-// refreshQuorum looks at raft's latest configuration: it may have come with a
-// snapshot, or an earlier one may have been committed or cut off since.
-func (n *Node) refreshQuorum(r *raft.Raft) {
+// usedByRaft tells whether raft's latest configuration has the members of s. Otherwise
+// it is about to use s, or has another one from a snapshot.
+func (n *Node) usedByRaft(r *raft.Raft, s *voterSet) bool {
 	f := r.GetConfiguration() // does not wait
 	if f.Error() != nil {
-		return
+		return false
 	}
 	c := f.Configuration()
-	set := n.voterSet(f.Index(), &c)
-	commit := r.CommitIndex()
-	old := n.quorum.Load()
-	next := old.with(set, commit)
-	if old == nil || len(next.sets) != len(old.sets) || old.sets[len(old.sets)-1].index != f.Index() {
-		n.quorum.CompareAndSwap(old, next) // otherwise a newer one came in between, and the next look sees it
+	return s.index > 0 && slices.Equal(membersOf(&c), s.members)
+}
+
+// adoptSnapshot takes over the configuration of the latest snapshot, if it is newer
+// than what is known.
+func (n *Node) adoptSnapshot() {
+	list, err := n.snaps.List()
+	if err != nil || len(list) == 0 {
+		return // an error shows when raft needs the snapshot
+	}
+	n.config.Lock()
+	defer n.config.Unlock()
+	if m := list[0]; m.ConfigurationIndex > n.quorum.Load().latest().index {
+		n.adopt(newVoterSet(m.ConfigurationIndex, &m.Configuration), m.Index)
 	}
 }

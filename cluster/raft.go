@@ -37,11 +37,12 @@ func (n *Node) raftConfig() *raft.Config {
 // startRaft opens raft on the stores and lets others reach it.
 func (n *Node) startRaft() error {
 	var trans raft.Transport
-	if len(n.others) == 0 {
+	if n.cfg.alone() {
 		_, trans = raft.NewInmemTransport(raft.ServerAddress(n.cfg.NodeID))
 	} else {
 		trans = newTransport(n, n.streams, n.hclog)
 	}
+	n.adoptSnapshot()
 	r, err := n.newRaft(trans)
 	if err != nil {
 		if c, ok := trans.(raft.WithClose); ok {
@@ -62,11 +63,10 @@ func (n *Node) startRaft() error {
 		}
 		return false
 	}))
-	n.refreshQuorum(r)
 	n.raft.Store(r)
 	n.look()
-	for _, p := range n.others {
-		n.wg.Go(func() { p.link.run(n.ctx) })
+	if !n.cfg.alone() {
+		n.wg.Go(func() { n.settle(n.ctx) })
 	}
 	n.wg.Go(func() {
 		for {

@@ -199,7 +199,7 @@ func (n *Node) short(now time.Duration) bool {
 		return true
 	}
 	mask, low := uint64(selfBit), false
-	for _, p := range n.others {
+	for _, p := range n.others() {
 		if !p.contact(now, n.window()) {
 			continue
 		}

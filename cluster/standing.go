@@ -17,6 +17,9 @@ var ErrForeignCluster = errors.New("the data directory belongs to another cluste
 // ErrDuplicate is why a node stops whose id another live process has.
 var ErrDuplicate = errors.New("another process with this node's id is alive")
 
+// ErrRemoved is why a node stops that is not a member of its cluster any more.
+var ErrRemoved = errors.New("this node was removed from its cluster; to take it in again empty its data directory and start it with join")
+
 // patience is for how long peers must keep refusing a node as a duplicate until
 // it stops: a process that ended a moment ago is not to keep its successor out.
 const patience = 3 * time.Second
@@ -40,6 +43,11 @@ func (n *Node) admitted(p *peer) {
 // must not be part of this cluster.
 func (n *Node) notAdmitted(p *peer, addr string, err error) {
 	var r *refusal
+	if errors.As(err, &r) && r.verdict == unknownNode && r.proved && r.cluster != "" && r.cluster == n.clusterID() {
+		n.doubt.Store(true) // it was removed, or the other one is behind: a leader knows
+		n.log.Debug("another node does not know this one", "node", p.id, "addr", addr)
+		return
+	}
 	if !errors.As(err, &r) || r.verdict == notServingYet || r.verdict == unformed {
 		n.log.Debug("no connection", "node", p.id, "addr", addr, "err", err)
 		return
@@ -65,7 +73,7 @@ func (n *Node) weigh(p *peer, r *refusal) {
 				together++
 			}
 		}
-		if together > len(n.cfg.Peers)/2 {
+		if together > (len(n.others())+1)/2 {
 			n.fail(fmt.Errorf("%w (ours is %s, theirs %s)", ErrForeignCluster, n.clusterID(), r.cluster))
 		}
 	case duplicate:

@@ -67,9 +67,9 @@ func (s *streams) Addr() net.Addr { return nodeAddr(s.node.cfg.NodeID) }
 
 // Dial opens a connection to the peer with the given id.
 func (s *streams) Dial(id raft.ServerAddress, _ time.Duration) (net.Conn, error) {
-	p := s.node.peers[string(id)]
+	p := s.node.peer(string(id))
 	if p == nil {
-		return nil, fmt.Errorf("node %s is not among the peers", id)
+		return nil, fmt.Errorf("node %s is not a member", id)
 	}
 	c, err := s.node.dial(s.node.ctx, p, kindRaft)
 	if err != nil {
@@ -141,9 +141,9 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	if err := t.node.hooks.cut(string(id)); err != nil {
 		return err
 	}
-	p := t.node.peers[string(id)]
+	p := t.node.peer(string(id))
 	if p == nil {
-		return fmt.Errorf("node %s is not among the peers", id)
+		return fmt.Errorf("node %s is not a member", id)
 	}
 	if t.node.logs.outstanding() > stallLimit {
 		return errStalled

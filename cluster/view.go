@@ -24,11 +24,12 @@ type View struct {
 	// election timeouts. "" if there is none.
 	Leader  string
 	Voters  []string // in order
+	Members []Member // of the latest configuration, voters and others, in order; none before raft runs
 	Peers   []PeerView
 	Quorum  bool   // a majority, this node included, has had contact within two election timeouts
 	Ready   bool   // the state machine has caught up since the start; never taken back
 	State   string // for people: forming, Follower, Candidate, Leader, Shutdown
-	Waiting string // what formation waits for, for people
+	Waiting string // what formation, or a node without a vote yet, waits for; for people
 	Cluster string // the cluster's id, "" while there is none
 
 	DiskLow   bool // too little of this node's disk is free
@@ -42,6 +43,7 @@ type PeerView struct {
 	ID      string
 	Addr    string        // of its raft port
 	DiskLow bool          // it has said that its disk is low; a master does not
+	Voter   bool          // in the latest configuration
 	Contact bool          // it has answered a ping of the last two election timeouts
 	Linked  bool          // the connection on which it is asked is up
 	Age     time.Duration // since the last ping it has answered, or since this node's start
@@ -116,7 +118,8 @@ func (n *Node) observe(now time.Duration) *View {
 	}
 	v.Quorum = now < v.quorumUntil
 	if r := n.raftNode(); r != nil {
-		v.Voters = n.quorum.Load().latest()
+		latest := n.quorum.Load().latest()
+		v.Voters, v.Members = latest.ids, latest.members
 		v.Term = r.CurrentTerm()
 		v.State = r.State().String()
 		v.RaftLeader = r.State() == raft.Leader && n.highest.Load() <= v.Term
@@ -145,7 +148,7 @@ func (n *Node) sawOwnTerm(v *View, now time.Duration) {
 	}
 	if v.RaftLeader {
 		n.elections.Add(1)
-		for _, p := range n.others {
+		for _, p := range n.others() {
 			p.forgetAcks()
 		}
 	}
@@ -153,8 +156,9 @@ func (n *Node) sawOwnTerm(v *View, now time.Duration) {
 }
 
 func (n *Node) peerViews(v *View, now time.Duration) []PeerView {
-	list := make([]PeerView, 0, len(n.others))
-	for _, p := range n.others {
+	others := n.others()
+	list := make([]PeerView, 0, len(others))
+	for _, p := range others {
 		rep, asked := p.last()
 		if asked == 0 {
 			asked = n.started
@@ -164,7 +168,7 @@ func (n *Node) peerViews(v *View, now time.Duration) []PeerView {
 			acked = 0
 		}
 		list = append(list, PeerView{
-			ID: p.id, Addr: p.announced(),
+			ID: p.id, Addr: p.announced(), Voter: slices.Contains(v.Voters, p.id),
 			Contact: p.contact(now, n.window()), Linked: p.link.up(), Age: now - asked,
 			DiskLow: rep.low, Info: rep.info, Term: rep.term, Applied: rep.applied, Acked: acked,
 		})
@@ -186,7 +190,7 @@ func (n *Node) quorumUntil() time.Duration {
 		bit uint64
 	}
 	var ends []end
-	for _, p := range n.others {
+	for _, p := range n.others() {
 		if _, asked := p.last(); asked != 0 {
 			ends = append(ends, end{asked + n.window(), p.bit})
 		}
@@ -209,7 +213,7 @@ func (n *Node) named(v *View, now time.Duration) (id string, until time.Duration
 		}
 	}
 	var best uint64
-	for _, p := range n.others {
+	for _, p := range n.others() {
 		rep, asked := p.last()
 		// Its last confirmed round began at least this long ago.
 		end := asked - rep.age + n.window()
@@ -233,8 +237,10 @@ func (n *Node) caughtUp(v *View) bool {
 	case v.IsLeader:
 		n.ready.Store(true)
 	case n.target == 0 && v.Leader != "" && v.Leader != v.Self:
-		rep, _ := n.peers[v.Leader].last()
-		n.target = max(rep.applied, 1)
+		if p := n.peer(v.Leader); p != nil { // otherwise it was removed since
+			rep, _ := p.last()
+			n.target = max(rep.applied, 1)
+		}
 	}
 	if n.target != 0 && n.cfg.Source.Applied() >= n.target {
 		n.ready.Store(true)
@@ -246,7 +252,7 @@ func (n *Node) caughtUp(v *View) bool {
 func differs(old, v *View) bool {
 	if old.Term != v.Term || old.RaftLeader != v.RaftLeader || old.IsLeader != v.IsLeader || old.Leader != v.Leader ||
 		old.DiskLow != v.DiskLow || old.DiskShort != v.DiskShort || old.Quorum != v.Quorum || old.Ready != v.Ready || old.State != v.State || old.Waiting != v.Waiting ||
-		!slices.Equal(old.Voters, v.Voters) || len(old.Peers) != len(v.Peers) {
+		!slices.Equal(old.Members, v.Members) || len(old.Peers) != len(v.Peers) {
 		return true
 	}
 	for i := range v.Peers {

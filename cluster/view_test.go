@@ -42,7 +42,7 @@ func TestMasterIsNamedForTwoElectionTimeouts(t *testing.T) {
 	n, now := viewer(t)
 	asked := now.Boot()
 	now.Advance(30 * time.Millisecond) // the answer is under way
-	n.peers["n2"].reported(report{term: 3, master: true, age: 50 * time.Millisecond}, 1, asked)
+	n.peer("n2").reported(report{term: 3, master: true, age: 50 * time.Millisecond}, 1, asked)
 	n.publish()
 	if got := n.View().Leader; got != "n2" {
 		t.Fatalf("named %q", got)
@@ -65,13 +65,13 @@ func TestMasterIsNamedForTwoElectionTimeouts(t *testing.T) {
 // never been confirmed is not.
 func TestHighestTermIsNamed(t *testing.T) {
 	n, now := viewer(t)
-	n.peers["n2"].reported(report{term: 3, master: true}, 1, now.Boot())
-	n.peers["n3"].reported(report{term: 4, master: true}, 1, now.Boot())
+	n.peer("n2").reported(report{term: 3, master: true}, 1, now.Boot())
+	n.peer("n3").reported(report{term: 4, master: true}, 1, now.Boot())
 	n.publish()
 	if got := n.View().Leader; got != "n3" {
 		t.Errorf("named %q", got)
 	}
-	n.peers["n3"].reported(report{term: 5}, 1, now.Boot())
+	n.peer("n3").reported(report{term: 5}, 1, now.Boot())
 	n.publish()
 	if got := n.View().Leader; got != "n2" {
 		t.Errorf("named %q when n3 is not confirmed", got)
@@ -82,7 +82,7 @@ func TestHighestTermIsNamed(t *testing.T) {
 // a record that was not sent again stays.
 func TestLateAnswersDoNotReplaceNewerOnes(t *testing.T) {
 	n, now := viewer(t)
-	p := n.peers["n2"]
+	p := n.peer("n2")
 	p.reported(report{applied: 7, info: []byte("r")}, 2, now.Boot())
 	p.reported(report{applied: 5, info: []byte("old")}, 1, now.Boot()-time.Second)
 	p.reported(report{applied: 8}, 3, now.Boot())
@@ -99,9 +99,9 @@ func TestQuorumLastsTwoElectionTimeouts(t *testing.T) {
 	if n.View().Quorum {
 		t.Error("a quorum without any contact")
 	}
-	n.peers["n2"].reported(report{}, 1, now.Boot())
+	n.peer("n2").reported(report{}, 1, now.Boot())
 	now.Advance(100 * time.Millisecond)
-	n.peers["n3"].reported(report{}, 1, now.Boot())
+	n.peer("n3").reported(report{}, 1, now.Boot())
 	n.publish()
 	for range 199 {
 		now.Advance(time.Millisecond)
@@ -126,14 +126,14 @@ func TestChangedHintsAtChangesOnly(t *testing.T) {
 	if len(n.changed) != 0 {
 		t.Error("a hint without a change")
 	}
-	n.peers["n2"].reported(report{applied: 1}, 1, now.Boot())
+	n.peer("n2").reported(report{applied: 1}, 1, now.Boot())
 	n.publish()
 	n.publish()
 	if len(n.changed) != 1 {
 		t.Error("no hint at a new contact")
 	}
 	<-n.changed
-	n.peers["n2"].reported(report{applied: 2}, 1, now.Boot())
+	n.peer("n2").reported(report{applied: 2}, 1, now.Boot())
 	n.publish()
 	if len(n.changed) != 0 {
 		t.Error("a hint at a mere index")

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast/holdfast/internal/clock"
 )
 
 // watchLoop keeps the View: it looks at everything whenever there is a hint, and a
@@ -25,9 +27,57 @@ func (n *Node) watchLoop(ctx context.Context) {
 		n.stalled.Store(n.logs.outstanding() > stallLimit)
 		if r := n.raftNode(); r != nil {
 			n.refreshQuorum(r)
+			latest := n.quorum.Load().latest()
+			n.watchRemoval(&latest, r.CommitIndex(), clock.Mono())
 		}
+		n.keepLinks(ctx)
 		n.publish()
 		n.confirm.refresh(n.cfg.Clock.Boot(), n.cfg.ElectionTimeout/2)
+	}
+}
+
+// linked are the links that run. It belongs to the goroutine of watchLoop.
+type linked struct {
+	of    *roster
+	stops map[*peer]context.CancelFunc
+}
+
+// keepLinks runs a link to every node of the roster, and ends those to others.
+func (n *Node) keepLinks(ctx context.Context) {
+	now := n.roster.Load()
+	if now == n.linked.of || n.raftNode() == nil {
+		return
+	}
+	n.linked.of = now
+	for p, stop := range n.linked.stops {
+		if now.byID[p.id] != p {
+			stop()
+			delete(n.linked.stops, p)
+		}
+	}
+	for _, p := range now.list {
+		if n.linked.stops[p] != nil {
+			continue
+		}
+		alive, stop := context.WithCancel(ctx)
+		n.linked.stops[p] = stop
+		n.wg.Go(func() {
+			defer stop()
+			p.link.run(alive)
+		})
+	}
+}
+
+// watchProgress has the leader see who keeps up: a peer does that has acknowledged
+// what was committed at the last look.
+func (n *Node) watchProgress(r *raft.Raft, now time.Duration) {
+	goal := n.goal
+	n.goal = r.CommitIndex()
+	if r.State() != raft.Leader {
+		goal = 0
+	}
+	for _, p := range n.others() {
+		p.keepUp(goal, p.contact(now, n.window()), now)
 	}
 }
 
@@ -41,10 +91,11 @@ func (n *Node) beat() {
 		return
 	}
 	now := n.cfg.Clock.Boot()
-	for _, p := range n.others {
+	for _, p := range n.others() {
 		p.link.ping(now)
 		p.link.stale(int(max(4*n.window(), 2*time.Second) / n.pingEvery()))
 	}
+	n.watchProgress(r, now)
 	n.compact.consider(n, r)
 	n.keepAddresses(r)
 }
@@ -64,41 +115,57 @@ func (n *Node) warnSlow(took time.Duration) {
 // keepAddresses has the leader write into raft's configuration where voters have
 // moved to. raft itself finds them by what they announce.
 func (n *Node) keepAddresses(r *raft.Raft) {
-	if _, ok := n.leading(); !ok || len(n.others) == 0 || !n.moving.CompareAndSwap(false, true) {
+	if _, ok := n.leading(); !ok || n.cfg.alone() || !n.tryChange() {
 		return
 	}
-	f := r.GetConfiguration() // does not wait
-	if f.Error() != nil || f.Index() > r.CommitIndex() {
-		n.moving.Store(false)
+	c := change{node: n, raft: r}
+	if c.look() != nil {
+		<-n.changing
 		return
 	}
-	for _, s := range f.Configuration().Servers {
+	for _, m := range c.members {
 		addr := n.cfg.announced()
-		if string(s.ID) != n.cfg.NodeID {
-			p := n.peers[string(s.ID)]
+		if m.ID != n.cfg.NodeID {
+			p := n.peer(m.ID)
 			if p == nil || !p.contact(n.cfg.Clock.Boot(), n.window()) {
 				continue
 			}
 			addr = p.announced()
 		}
-		if addr == string(s.Address) || s.Suffrage != raft.Voter {
-			continue
+		if addr != m.Addr {
+			n.log.Info("a node has another address", "node", m.ID, "old", m.Addr, "new", addr)
+			m.Addr = addr
+			n.move(r, m, c.index)
+			return
 		}
-		n.log.Info("a node has another address", "node", s.ID, "old", s.Address, "new", addr)
-		n.move(r, s.ID, raft.ServerAddress(addr), f.Index())
-		return
 	}
-	n.moving.Store(false)
+	<-n.changing
 }
 
-// move commits a voter's new address in the background.
-func (n *Node) move(r *raft.Raft, id raft.ServerID, addr raft.ServerAddress, prev uint64) {
+// tryChange begins a change of the configuration unless one is under way.
+func (n *Node) tryChange() bool {
+	select {
+	case n.changing <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// move commits a member's new address in the background.
+func (n *Node) move(r *raft.Raft, m Member, prev uint64) {
 	bound := 4 * n.window()
-	n.background(bound, func() error { return r.AddVoter(id, addr, prev, bound).Error() }, func(err error) {
+	add := r.AddVoter
+	if !m.Voter {
+		add = r.AddNonvoter
+	}
+	n.background(bound, func() error {
+		return add(raft.ServerID(m.ID), raft.ServerAddress(m.Addr), prev, bound).Error()
+	}, func(err error) {
 		if err != nil {
-			n.log.Info("the new address is not committed yet", "node", id, "err", err)
+			n.log.Info("the new address is not committed yet", "node", m.ID, "err", err)
 		}
-		n.moving.Store(false)
+		<-n.changing
 	})
 }
 

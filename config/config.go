@@ -40,10 +40,11 @@ type Config struct {
 	MasterName           string // the name under which Sentinel clients ask for the master
 
 	// The cluster.
-	NodeID          string // "n1" if neither it nor peers was given
-	Peers           []Peer // all nodes, this one included; none for a cluster of one
+	NodeID          string   // "n1" if neither it nor peers was given
+	Peers           []Peer   // all nodes, this one included; none for a cluster of one
+	Join            []string // host:port of raft ports of a cluster that takes this node in, instead of Peers
 	RaftPort        int
-	RaftAnnounce    string // host:port where the others reach RaftPort, "" for its entry in Peers
+	RaftAnnounce    string // host:port where the others reach RaftPort, "" for what AnnouncedRaft finds
 	ClusterSecret   string
 	ElectionTimeout time.Duration
 	MaxEntryBytes   int64  // largest log entry
@@ -105,7 +106,7 @@ func unsettled() *Config {
 
 // settle derives what follows from other directives.
 func (c *Config) settle() {
-	if c.NodeID == "" && len(c.Peers) == 0 {
+	if c.NodeID == "" && len(c.Peers) == 0 && len(c.Join) == 0 {
 		c.NodeID = loneNode
 	}
 	if c.ProtoMaxBulkLen > c.MaxEntryBytes {

@@ -208,7 +208,7 @@ var clusterDirectives = []Directive{
 	{
 		Name: "node-id", Group: groupCluster,
 		Short: "Name of this node within the cluster.",
-		Long:  "Needed with `peers`, where it must be listed; never give two nodes the same. Without `peers` it is n1.",
+		Long:  "Needed with `peers`, where it must be listed, and with `join`; never give two nodes the same. Without both it is n1.",
 		kind:  texts("id", func(c *Config) *string { return &c.NodeID }, checkNodeID),
 	},
 	{
@@ -218,6 +218,12 @@ var clusterDirectives = []Directive{
 		kind:  peerList{},
 	},
 	{
+		Name: "join", Group: groupCluster,
+		Short: "Nodes of a running cluster that this node asks to take it in.",
+		Long:  "Instead of `peers`, for a node with an empty directory: `10.0.0.1:16379,10.0.0.2:16379`. The addresses are those of the raft ports; one that answers is enough. The node gets a vote once it has caught up. Needs `node-id` and `cluster-secret`, and `raft-announce` unless `bind` names an address. Later starts find the cluster by what is in the directory; the directive may stay.",
+		kind:  joinList{},
+	},
+	{
 		Name: "raft-port", Group: groupCluster, Default: "16379",
 		Short: "Port for the other nodes.",
 		kind:  ports(func(c *Config) *int { return &c.RaftPort }),
@@ -225,13 +231,13 @@ var clusterDirectives = []Directive{
 	{
 		Name: "raft-announce", Group: groupCluster,
 		Short: "Address (host:port) at which the other nodes reach this one.",
-		Long:  "Without it, this node's entry in `peers`.",
+		Long:  "Without it, this node's entry in `peers`, or the address in `bind`.",
 		kind:  texts("host:port", func(c *Config) *string { return &c.RaftAnnounce }, checkOptionalAddr),
 	},
 	{
 		Name: "cluster-secret", Group: groupCluster, Secret: true, Hidden: true,
 		Short: "Secret that the nodes prove to each other before they talk.",
-		Long:  "The same on every node, and needed with `peers`. It proves who is there and encrypts nothing: keep the raft port on a network you trust. Give it in the environment or in a file: flags can be seen by every user of the machine.",
+		Long:  "The same on every node, and needed with `peers` and `join`. It proves who is there and encrypts nothing: keep the raft port on a network you trust. Give it in the environment or in a file: flags can be seen by every user of the machine.",
 		kind:  texts("text", func(c *Config) *string { return &c.ClusterSecret }, nil),
 	},
 	{

@@ -145,6 +145,33 @@ func parsePeer(item string) (Peer, error) {
 	return Peer{ID: id, Addr: addr}, nil
 }
 
+// joinList is the kind of join: host:port, separated by commas or blanks.
+type joinList struct{}
+
+func (joinList) name() string         { return "host:port,…" }
+func (joinList) multi() bool          { return true }
+func (joinList) get(c *Config) string { return strings.Join(c.Join, ",") }
+
+func (joinList) set(c *Config, words []string) error {
+	var list []string
+	for _, word := range words {
+		for addr := range strings.SplitSeq(word, ",") {
+			if addr == "" {
+				continue // a comma at the end, or the empty list
+			}
+			if err := checkAddr(addr); err != nil {
+				return fmt.Errorf("'%s': %w", addr, err)
+			}
+			list = append(list, addr)
+		}
+	}
+	if len(list) > maxPeers {
+		return fmt.Errorf("at most %d nodes", maxPeers)
+	}
+	c.Join = list
+	return nil
+}
+
 // checkID accepts the id of a node: letters, digits, underscore, dot and minus.
 func checkID(id string) error {
 	const longest = 64

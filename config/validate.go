@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -13,6 +14,9 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) validateCluster() error {
+	if len(c.Join) > 0 {
+		return c.validateJoin()
+	}
 	if len(c.Peers) == 0 {
 		return nil
 	}
@@ -25,6 +29,27 @@ func (c *Config) validateCluster() error {
 	}
 	if c.RaftPort == 0 {
 		errs = append(errs, errors.New("raft-port: a cluster needs one"))
+	}
+	return errors.Join(errs...)
+}
+
+// validateJoin checks a node that a running cluster is to take in.
+func (c *Config) validateJoin() error {
+	var errs []error
+	if len(c.Peers) > 0 {
+		errs = append(errs, errors.New("join: peers form a new cluster and join enters one; only one of them can be given"))
+	}
+	if c.ClusterSecret == "" {
+		errs = append(errs, errors.New("join: a cluster needs cluster-secret, the same on every node"))
+	}
+	if c.NodeID == "" {
+		errs = append(errs, errors.New("node-id: a node that joins needs one that no other node has or had"))
+	}
+	if c.RaftPort == 0 {
+		errs = append(errs, errors.New("raft-port: a cluster needs one"))
+	}
+	if c.RaftAnnounce == "" && !slices.ContainsFunc(c.BindAddresses(), func(b BindAddress) bool { return !b.wildcard() }) {
+		errs = append(errs, errors.New("raft-announce: a node that joins has to say where the others reach it, as bind names no address"))
 	}
 	return errors.Join(errs...)
 }

@@ -12,10 +12,16 @@ import (
 func TestValidate(t *testing.T) {
 	const peers = "peers a=h:1,b=h:2\n"
 	for text, want := range map[string]string{
-		peers + "node-id a":                                "peers: a cluster needs cluster-secret, the same on every node",
-		peers + "cluster-secret s":                         "node-id: one of the ids in peers is needed: a, b",
-		peers + "cluster-secret s\nnode-id c":              "node-id: 'c' is not in peers, which lists a, b",
-		peers + "cluster-secret s\nnode-id a\nraft-port 0": "raft-port: a cluster needs one",
+		peers + "node-id a":                                            "peers: a cluster needs cluster-secret, the same on every node",
+		peers + "cluster-secret s":                                     "node-id: one of the ids in peers is needed: a, b",
+		peers + "cluster-secret s\nnode-id c":                          "node-id: 'c' is not in peers, which lists a, b",
+		peers + "cluster-secret s\nnode-id a\nraft-port 0":             "raft-port: a cluster needs one",
+		peers + "node-id a\ncluster-secret s\njoin h:1\nbind 10.0.0.1": "join: peers form a new cluster",
+		"join h:1\nnode-id d\nbind 10.0.0.1":                           "join: a cluster needs cluster-secret",
+		"join h:1\ncluster-secret s\nbind 10.0.0.1":                    "node-id: a node that joins needs one",
+		"join h:1\ncluster-secret s\nnode-id d":                        "raft-announce: a node that joins has to say",
+		"join h:1\ncluster-secret s\nnode-id d\nraft-port 0":           "raft-port: a cluster needs one",
+		"join h:1,nowhere\ncluster-secret s\nnode-id d":                "'nowhere': must have the form host:port",
 		"port 26379":                         "sentinel-port: 26379 is port already",
 		"metrics-port 6379":                  "metrics-port: 6379 is port already",
 		"raft-port 5\nsentinel-port 5":       "raft-port: 5 is sentinel-port already",

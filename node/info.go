@@ -76,7 +76,7 @@ func (r replication) Index() uint64 { return r.n.fsm.Applied() }
 
 // History names the replicated history after the cluster's id.
 func (r replication) History() string {
-	id := r.n.clusterID()
+	id := r.n.raft.View().Cluster // with the incarnation: recovery begins another history
 	if id == "" {
 		return ""
 	}

@@ -63,6 +63,7 @@ func (n *Node) openServers(cfg *config.Config, data *command.Table) error {
 		Replication: replication{n},
 		Persist:     n,
 		Settings:    settings{n},
+		Members:     membership{n},
 		Info:        n,
 		Digests:     n,
 		Shutdown:    n.shutdown,

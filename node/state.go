@@ -47,12 +47,12 @@ func (n *Node) openState(cfg *config.Config, table *command.Table) error {
 	return nil
 }
 
-// clusterID is the id of the cluster, "" before it was formed.
+// clusterID is the id the cluster was formed with, "" before it was.
 func (n *Node) clusterID() string {
 	if n.raft == nil { // it restores its snapshot while it is opened
 		return ""
 	}
-	return n.raft.View().Cluster
+	return cluster.BaseID(n.raft.View().Cluster)
 }
 
 func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
@@ -61,6 +61,7 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 		Dir:             cfg.Dir,
 		Listen:          func() ([]net.Listener, error) { return listenOn(context.Background(), cfg, cfg.RaftPort) },
 		Announce:        cfg.RaftAnnounce,
+		Join:            cfg.Join,
 		Secret:          cfg.ClusterSecret,
 		ElectionTimeout: cfg.ElectionTimeout,
 		Log: cluster.LogConfig{
@@ -76,6 +77,9 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 		Logger:  n.log,
 		Observe: n.observe(),
 		Flip:    flip(n.state),
+	}
+	if len(c.Join) > 0 {
+		c.Announce = cfg.AnnouncedRaft()
 	}
 	for _, p := range cfg.Peers {
 		c.Peers = append(c.Peers, cluster.Peer(p))

@@ -34,6 +34,7 @@ type Config struct {
 	Replication Replication
 	Persist     Persister
 	Settings    Settings
+	Members     Members
 	Info        InfoSource
 	Digests     Digests
 	Hub         *pubsub.Hub // for SUBSCRIBE

@@ -41,7 +41,7 @@ func raftSpec() *command.Spec {
 	digest.PerNode, digest.Newer = true, true
 	raft := &command.Spec{
 		Name: "raft", Arity: -2, Group: "server", Since: "1.0.0", Complexity: "Depends on subcommand.",
-		Summary: "Holds the commands about the cluster.", Newer: true, Sub: []*command.Spec{digest},
+		Summary: "Holds the commands about the cluster.", Newer: true, Sub: append(memberSpecs(), digest),
 	}
 	help := helpSpec(raft, "1.0.0")
 	help.Newer = true

@@ -75,6 +75,8 @@ func usage(w io.Writer) {
 	fmt.Fprint(w, `Usage:
   holdfast [FILE] [--directive value …]   run a node
   holdfast healthcheck [FILE] [--…]       exit with 0 if the node on this machine is healthy
+  holdfast recover [FILE] [--…]           make this node a cluster of its own when most others are lost
+                                          for good; says what that costs and how to consent to it
   holdfast version                        print the version
   holdfast help                           print this
 

@@ -26,6 +26,7 @@ func main() {
 		stdout:  os.Stdout,
 		stderr:  os.Stderr,
 		serve:   node.Run,
+		again:   node.Recover,
 	}
 	os.Exit(p.run(ctx))
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/holdfast/holdfast/config"
 )
@@ -27,6 +28,9 @@ type program struct {
 	stderr  io.Writer
 	// serve runs a node until ctx ends, and returns what it ended with.
 	serve func(ctx context.Context, cfg *config.Config, logger *slog.Logger, version string) error
+	// again makes a node a cluster of its own, if accept is that cluster's id, and says
+	// what it has found or done.
+	again func(cfg *config.Config, logger *slog.Logger, accept string) (report string, err error)
 }
 
 // run does what the arguments say and returns the exit code.
@@ -44,6 +48,8 @@ func (p program) run(ctx context.Context) int {
 		return exitOK
 	case "healthcheck":
 		return p.withConfig(rest[1:], func(cfg *config.Config) int { return p.healthcheck(ctx, cfg) })
+	case "recover":
+		return p.recoverNode(rest[1:])
 	default:
 		return p.withConfig(rest, func(cfg *config.Config) int { return p.node(ctx, cfg) })
 	}
@@ -61,6 +67,32 @@ func (p program) withConfig(args []string, use func(cfg *config.Config) int) int
 	}
 	fmt.Fprintf(p.stderr, "holdfast: %v\nTry \"holdfast help\".\n", err)
 	return exitUsage
+}
+
+// acceptLoss begins the argument that consents to recovery.
+const acceptLoss = "--accept-loss="
+
+// recoverNode makes a node whose cluster has lost its majority a cluster of its own.
+// Without consent it says what that would mean.
+func (p program) recoverNode(args []string) int {
+	accept, rest := "", make([]string, 0, len(args))
+	for _, a := range args {
+		if id, ok := strings.CutPrefix(a, acceptLoss); ok {
+			accept = id
+			continue
+		}
+		rest = append(rest, a)
+	}
+	return p.withConfig(rest, func(cfg *config.Config) int {
+		logger := slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		report, err := p.again(cfg, logger, accept)
+		fmt.Fprint(p.stdout, report)
+		if err != nil {
+			fmt.Fprintf(p.stderr, "holdfast: recover: %v\n", err)
+			return exitFailed
+		}
+		return exitOK
+	})
 }
 
 // node serves until ctx ends.

@@ -22,6 +22,7 @@ type outcome struct {
 	code           int
 	stdout, stderr string
 	cfg            *config.Config // what serve was given, nil if it was not called
+	accept         string         // what again was given
 }
 
 // runProgram runs the program with a serve that notes its configuration and
@@ -36,6 +37,10 @@ func runProgram(t *testing.T, environ []string, err error, args ...string) outco
 			o.cfg = cfg
 			logger.Debug("served", "by", version)
 			return err
+		},
+		again: func(cfg *config.Config, _ *slog.Logger, accept string) (string, error) {
+			o.accept = accept
+			return "report of " + cfg.Dir, err
 		},
 	}
 	o.code = p.run(t.Context())
@@ -118,6 +123,22 @@ func TestLogger(t *testing.T) {
 	}
 	if o := runProgram(t, nil, nil, "--logfile", t.TempDir()); o.code != exitUsage || !strings.Contains(o.stderr, "logfile") {
 		t.Errorf("got exit code %d and %q", o.code, o.stderr)
+	}
+}
+
+// Recovery gets the consent and the configuration apart, prints the report in any case,
+// and serves nothing.
+func TestRecoverCommand(t *testing.T) {
+	o := runProgram(t, nil, nil, "recover", "--dir", "d", "--accept-loss=abc.1")
+	if o.code != exitOK || o.cfg != nil || o.accept != "abc.1" || o.stdout != "report of d" {
+		t.Errorf("with consent: %+v", o)
+	}
+	o = runProgram(t, nil, errors.New("nothing was changed"), "recover", "--dir", "d")
+	if o.code != exitFailed || o.accept != "" || o.stdout != "report of d" || !strings.Contains(o.stderr, "nothing was changed") {
+		t.Errorf("without consent: %+v", o)
+	}
+	if o := runProgram(t, nil, nil, "recover", "--accept-loss"); o.code != exitUsage {
+		t.Errorf("consent to nothing: %+v", o)
 	}
 }
 

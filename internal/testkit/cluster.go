@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -96,30 +97,52 @@ func (c *Cluster) NewNode(flags ...string) *Node {
 	return c.newNode(maxNodes-1, flags)
 }
 
+// NewJoiner prepares a process with the given id that asks the cluster to take it in,
+// through the nodes given. It has a directory and a block of ports of its own and is
+// not among the cluster's Nodes.
+func (c *Cluster) NewJoiner(id string, through ...*Node) *Node {
+	c.tb.Helper()
+	first := Ports(c.tb)
+	n := &Node{ID: id, Port: first, SentinelPort: first + 1, RaftPort: first + 2, MetricsPort: first + 3}
+	addrs := make([]string, len(through))
+	for i, o := range through {
+		addrs[i] = Loopback(o.RaftPort)
+	}
+	c.prepare(n, "--cluster-secret", c.secret, "--join", strings.Join(addrs, ","))
+	return n
+}
+
 func (c *Cluster) newNode(i int, own []string) *Node {
-	dir := c.tb.TempDir()
 	n := &Node{
-		ID: fmt.Sprintf("n%d", i+1), DataDir: filepath.Join(dir, "data"),
+		ID:   fmt.Sprintf("n%d", i+1),
 		Port: c.first + i, SentinelPort: c.first + maxNodes + i,
 		RaftPort: c.first + 2*maxNodes + i, MetricsPort: c.first + 3*maxNodes + i,
 	}
+	if c.opts.Size > 1 {
+		own = append([]string{"--cluster-secret", c.secret, "--peers", c.peers()}, append(slices.Clone(c.opts.Args), own...)...)
+	} else {
+		own = append(slices.Clone(c.opts.Args), own...)
+	}
+	c.prepare(n, own...)
+	return n
+}
+
+// prepare gives a node its directory and its process.
+func (c *Cluster) prepare(n *Node, own ...string) {
+	dir := c.tb.TempDir()
+	n.DataDir = filepath.Join(dir, "data")
 	args := []string{
 		"--node-id", n.ID, "--dir", n.DataDir, "--bind", "127.0.0.1",
 		"--port", strconv.Itoa(n.Port), "--sentinel-port", strconv.Itoa(n.SentinelPort),
 		"--raft-port", strconv.Itoa(n.RaftPort), "--metrics-port", strconv.Itoa(n.MetricsPort),
 	}
-	if c.opts.Size > 1 {
-		args = append(args, "--cluster-secret", c.secret, "--peers", c.peers())
-	}
-	args = append(append(args, c.opts.Args...), own...)
 	path := c.opts.Path
 	if path == "" {
 		path = Binary(c.tb, c.opts.Tags...)
 	}
 	n.Process = NewProcess(c.tb, Command{
-		Name: n.ID, Path: path, Args: args, Dir: dir,
+		Name: n.ID, Path: path, Args: append(args, own...), Dir: dir,
 	})
-	return n
 }
 
 func (c *Cluster) peers() string {
