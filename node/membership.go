@@ -48,6 +48,8 @@ func (m membership) Status() []respserver.Pair {
 		{Name: "commit-index", Value: number(s.CommitIndex)},
 		{Name: "applied-index", Value: number(m.n.fsm.Applied())},
 		{Name: "snapshot-index", Value: number(s.SnapshotIndex)},
+		{Name: "apply-level", Value: strconv.Itoa(m.n.fsm.Level())},
+		{Name: "apply-level-spoken", Value: strconv.Itoa(m.n.self.Level)},
 		{Name: "version", Value: m.n.version},
 	}
 }
