@@ -17,6 +17,7 @@ type roles struct {
 	hint       chan struct{}            // something other than the View may have changed
 	quorum     atomic.Bool              // this node has contact with a majority
 	lastMaster atomic.Pointer[sighting] // the last master that was named
+	looked     atomic.Int64             // clock.Boot of the last look
 
 	// The rest belongs to the goroutine of watchRoles.
 	announced sentinelapi.View // the last view with a master that subscribers were told
@@ -44,6 +45,7 @@ func (n *Node) watchRoles(ctx context.Context) error {
 	defer n.proposer.StepDown()
 	for {
 		n.follow(n.raft.View())
+		n.roles.looked.Store(int64(n.clock.Boot()))
 		select {
 		case <-ctx.Done():
 			return nil

@@ -14,8 +14,8 @@ import (
 )
 
 // openState builds the state machine, the raft node beneath it and the Proposer
-// above it.
-func (n *Node) openState(cfg *config.Config, table *command.Table) error {
+// above it. own is what to listen on for the other nodes, nil for raft-port.
+func (n *Node) openState(cfg *config.Config, own []net.Listener, table *command.Table) error {
 	n.fsm = raftfsm.New(raftfsm.Config{
 		Store:     n.state,
 		Lookup:    table.ByName,
@@ -26,8 +26,12 @@ func (n *Node) openState(cfg *config.Config, table *command.Table) error {
 		Restoring: n.restoring,
 		ClusterID: n.clusterID,
 	})
+	c := n.clusterConfig(cfg)
+	if own != nil {
+		c.Listen = func() ([]net.Listener, error) { return own, nil }
+	}
 	var err error
-	if n.raft, err = cluster.Open(n.clusterConfig(cfg)); err != nil {
+	if n.raft, err = cluster.Open(c); err != nil {
 		return fmt.Errorf("open cluster node: %w", err)
 	}
 	n.proposer = raftfsm.NewProposer(raftfsm.ProposerConfig{
