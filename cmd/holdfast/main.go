@@ -8,8 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-
-	"github.com/holdfast/holdfast/node"
 )
 
 // version is set by the linker; see the Makefile.
@@ -25,7 +23,7 @@ func main() {
 		version: version,
 		stdout:  os.Stdout,
 		stderr:  os.Stderr,
-		serve:   node.Run,
+		serve:   serving{os.Environ()}.run,
 	}
 	os.Exit(p.run(ctx))
 }
