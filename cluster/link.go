@@ -248,13 +248,16 @@ func (l *link) told(c *session, nonce uint64, r *report) {
 	if r.election != l.node.cfg.ElectionTimeout {
 		l.node.warnElection(l.peer, r.election)
 	}
+	known, heard := l.peer.last()
 	l.peer.reported(*r, nonce, asked)
 	l.peer.sighted(c.said.instance, l.node.cfg.Clock.Boot())
 	l.node.sawTerm(r.term)
 	if tell := l.node.cfg.Observe.MasterTime; tell != nil && r.master && r.age < l.node.window() && r.term >= l.node.highest.Load() {
 		tell(r.instant)
 	}
-	l.node.look()
+	if heard == 0 || r.info != nil || r.term != known.term || r.master != known.master || !l.node.settled() {
+		l.node.look()
+	}
 }
 
 // stale closes a connection on which so many pings went unanswered, so that a

@@ -37,6 +37,7 @@ type Node struct {
 	system     atomic.Pointer[store.System] // the replicated system state; nil before the first entry
 
 	roles   roles
+	told    told
 	reign   reign
 	saves   saves
 	timings *timings

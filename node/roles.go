@@ -15,6 +15,7 @@ import (
 type roles struct {
 	current    atomic.Pointer[respserver.Role]
 	hint       chan struct{}            // something other than the View may have changed
+	recording  chan struct{}            // keepMembers is to look
 	quorum     atomic.Bool              // this node has contact with a majority
 	lastMaster atomic.Pointer[sighting] // the last master that was named
 	looked     atomic.Int64             // clock.Boot of the last look
@@ -27,7 +28,7 @@ type roles struct {
 }
 
 func (r *roles) init() {
-	r.hint = make(chan struct{}, 1)
+	r.hint, r.recording = make(chan struct{}, 1), make(chan struct{}, 1)
 	r.current.Store(&respserver.Role{Loading: true})
 }
 
@@ -43,7 +44,7 @@ func (n *Node) watchRoles(ctx context.Context) error {
 	every := time.NewTicker(n.settings.Config().ElectionTimeout / 4) // ages pass without a hint
 	defer every.Stop()
 	defer n.proposer.StepDown()
-	for {
+	for turn := 0; ; {
 		n.follow(n.raft.View())
 		n.roles.looked.Store(int64(n.clock.Boot()))
 		select {
@@ -52,7 +53,24 @@ func (n *Node) watchRoles(ctx context.Context) error {
 		case <-n.raft.Changed():
 		case <-n.roles.hint:
 		case <-every.C:
+			n.remind(turn)
+			turn++
 		}
+	}
+}
+
+// recordTurns is how many turns lie between two looks at the members' records.
+const recordTurns = 4
+
+// remind has those look again who work for the master, if there may be something to
+// do: one timer serves all of them, because an idle node pays for every wake-up.
+func (n *Node) remind(turn int) {
+	v := n.raft.View()
+	if v.RaftLeader && !n.proposer.Established(v.Term) {
+		n.reign.look() // the Proposer may have shut itself
+	}
+	if n.roles.Role().Master && turn%recordTurns == 0 {
+		poke(n.roles.recording)
 	}
 }
 
