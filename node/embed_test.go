@@ -126,7 +126,7 @@ func TestAnyPort(t *testing.T) {
 	if len(i.node.sockets.data) == 2 {
 		testkit.MustDial(t, net.JoinHostPort("::1", port)).MustDo(t, "PING")
 	}
-	resp, err := http.Get("http://" + i.MetricsAddr().String() + "/readyz") //nolint:noctx // of this test
+	resp, err := http.Get("http://" + i.MetricsAddr().String() + "/readyz")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func ExampleOpen_threeNodes() {
 	raft := make([]net.Listener, len(ids))
 	peers := make([]string, len(ids))
 	for i, id := range ids {
-		if raft[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil { //nolint:noctx // there is nothing to cancel
+		if raft[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			log.Fatal(err)
 		}
 		peers[i] = id + "=" + raft[i].Addr().String()

@@ -15,6 +15,7 @@ import (
 type roles struct {
 	current    atomic.Pointer[respserver.Role]
 	hint       chan struct{}            // something other than the View may have changed
+	beat       chan struct{}            // time has passed
 	recording  chan struct{}            // keepMembers is to look
 	quorum     atomic.Bool              // this node has contact with a majority
 	lastMaster atomic.Pointer[sighting] // the last master that was named
@@ -28,7 +29,7 @@ type roles struct {
 }
 
 func (r *roles) init() {
-	r.hint, r.recording = make(chan struct{}, 1), make(chan struct{}, 1)
+	r.hint, r.beat, r.recording = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	r.current.Store(&respserver.Role{Loading: true})
 }
 
@@ -39,10 +40,14 @@ func (r *roles) Role() respserver.Role { return *r.current.Load() }
 func (r *roles) look() { poke(r.hint) }
 
 // watchRoles follows the View until ctx ends. At the end it lets go of what
-// leadership there is: what is unsent is refused, what is sent is in doubt.
+// leadership there is: what is unsent is refused, what is sent is in doubt. As ages
+// pass without a hint it looks with every beat of the cluster, whose timer serves all
+// who look again and again: an idle node pays for each time it wakes. Should beats fail
+// to come it looks by itself.
 func (n *Node) watchRoles(ctx context.Context) error {
-	every := time.NewTicker(n.settings.Config().ElectionTimeout / 4) // ages pass without a hint
-	defer every.Stop()
+	missed := n.settings.Config().ElectionTimeout
+	alone := time.NewTimer(missed)
+	defer alone.Stop()
 	defer n.proposer.StepDown()
 	for turn := 0; ; {
 		n.follow(n.raft.View())
@@ -51,11 +56,15 @@ func (n *Node) watchRoles(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-n.raft.Changed():
+			continue
 		case <-n.roles.hint:
-		case <-every.C:
-			n.remind(turn)
-			turn++
+			continue
+		case <-n.roles.beat:
+		case <-alone.C:
 		}
+		alone.Reset(missed)
+		n.remind(turn)
+		turn++
 	}
 }
 
@@ -63,7 +72,7 @@ func (n *Node) watchRoles(ctx context.Context) error {
 const recordTurns = 4
 
 // remind has those look again who work for the master, if there may be something to
-// do: one timer serves all of them, because an idle node pays for every wake-up.
+// do.
 func (n *Node) remind(turn int) {
 	v := n.raft.View()
 	if v.RaftLeader && !n.proposer.Established(v.Term) {

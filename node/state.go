@@ -84,6 +84,7 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 func (n *Node) observe() cluster.Observe {
 	o := n.timings.observe(n.saved)
 	o.MasterTime = n.fsm.Observe
+	o.Beat = func() { poke(n.roles.beat) }
 	return o
 }
 

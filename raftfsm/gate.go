@@ -54,6 +54,10 @@ func (p *Proposer) opened(f *proposal, term uint64) {
 	p.mu.open, p.mu.term = true, term
 	p.cfg.FSM.time.leading.Store(true)
 	p.cfg.FSM.est.Store(term)
+	select {
+	case p.master <- struct{}{}:
+	default: // RunTicks has not taken the last one yet
+	}
 }
 
 // StepDown shuts the gate at once: what is waiting is refused, what is in

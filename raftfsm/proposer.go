@@ -56,7 +56,7 @@ type ProposerConfig struct {
 	ClusterID func() string
 	HashSeed  [2]uint64
 	Settings  store.Settings
-	// TickEvery is how often RunTicks looks for due keys; 100 ms if zero.
+	// TickEvery is how often RunTicks looks for due keys; 50 ms if zero.
 	TickEvery time.Duration
 }
 
@@ -73,6 +73,7 @@ type Proposer struct {
 	cfg     ProposerConfig
 	process uint64        // random, names this process in proposals
 	wake    chan struct{} // Run has something to look at
+	master  chan struct{} // the gate was opened; for RunTicks
 	stats   proposerStats
 
 	mu struct {
@@ -99,12 +100,12 @@ func NewProposer(cfg ProposerConfig) *Proposer {
 		cfg.Timeout = 5 * time.Second
 	}
 	if cfg.TickEvery <= 0 {
-		cfg.TickEvery = 100 * time.Millisecond
+		cfg.TickEvery = 50 * time.Millisecond
 	}
 	if cfg.HashSeed == [2]uint64{} {
 		cfg.HashSeed = [2]uint64{random64(), random64()}
 	}
-	p := &Proposer{cfg: cfg, process: random64(), wake: make(chan struct{}, 1)}
+	p := &Proposer{cfg: cfg, process: random64(), wake: make(chan struct{}, 1), master: make(chan struct{}, 1)}
 	fl := cfg.FSM.flights
 	fl.mu.Lock()
 	fl.applied, fl.opened, fl.claimed = p.finish, p.opened, p.meet

@@ -30,6 +30,8 @@ func (p *Proposer) RunTicks(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-p.master: // what came due meanwhile waits no longer
+			p.sweep(ctx, buf)
 		case <-every.C:
 			p.sweep(ctx, buf)
 		}

@@ -70,7 +70,7 @@ func (m *manager) until(want string) {
 // alive as often as the watchdog wants it, and that it stops.
 func TestSystemdIsToldOfANode(t *testing.T) {
 	m := newManager(t, filepath.Join(t.TempDir(), "notify"))
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "--dir", t.TempDir(), "--port", "0", "--sentinel-port", "0", "--metrics-port", "0") //nolint:gosec // this test binary
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "--dir", t.TempDir(), "--port", "0", "--sentinel-port", "0", "--metrics-port", "0")
 	cmd.Env = append(os.Environ(), asProgram+"=1", "NOTIFY_SOCKET="+m.path, "WATCHDOG_USEC=200000")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
