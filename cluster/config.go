@@ -93,6 +93,7 @@ type Observe struct {
 	StoreLogs func(time.Duration) // one append to the log, fsync included
 	Round     func(time.Duration) // one confirmed round
 	Snapshot  func(took time.Duration, err error)
+	Beat      func() // after the view was made anew for no other reason than the passing of time
 	// MasterTime is the cluster time, ms, that the confirmed master has just told.
 	MasterTime func(ms int64)
 	// VouchedTime is the cluster time, ms, that another node has just told which is

@@ -316,11 +316,14 @@ func (l *link) told(c *session, nonce uint64, r *report) {
 		l.node.warnElection(l.peer, r.election)
 	}
 	now := l.node.cfg.Clock.Boot()
+	known, heard := l.peer.last()
 	l.peer.reported(*r, nonce, asked)
 	l.peer.sighted(c.said.instance, now)
 	l.node.sawTerm(r.term)
 	l.node.heardTime(l.peer, r, asked, now)
-	l.node.look()
+	if heard == 0 || r.info != nil || r.term != known.term || r.master != known.master || r.low != known.low || !l.node.settled() {
+		l.node.look()
+	}
 }
 
 // stale closes a connection on which so many pings went unanswered, so that a

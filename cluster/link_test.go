@@ -29,7 +29,9 @@ func TestSilentProbeConnectionIsGivenUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const election, limit, late = 200 * time.Millisecond, 40, 12
 			p := &peer{id: "n2"}
-			l := newLink(&Node{cfg: Config{ElectionTimeout: election, Clock: clock.System{}}}, p)
+			n := &Node{cfg: Config{ElectionTimeout: election, Clock: clock.System{}}}
+			n.view.Store(&View{})
+			l := newLink(n, p)
 			conn := &sink{}
 			c := &session{Conn: conn, peer: p}
 			l.conn.Store(c)

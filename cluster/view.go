@@ -91,6 +91,13 @@ func (n *Node) look() {
 // window is for how long an answer tells of the present: two election timeouts.
 func (n *Node) window() time.Duration { return 2 * n.cfg.ElectionTimeout }
 
+// settled tells whether nothing is waited for: an answer to a ping that says what the
+// one before it said need not be looked at before the next turn of the watch.
+func (n *Node) settled() bool {
+	v := n.View()
+	return v.Ready && v.Quorum && v.Leader != "" && !slices.ContainsFunc(v.Peers, func(p PeerView) bool { return !p.Contact })
+}
+
 // publish makes a view, and lets go of the claim to lead if there is none any more.
 func (n *Node) publish() {
 	old := n.view.Load()

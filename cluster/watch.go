@@ -17,11 +17,13 @@ func (n *Node) watchLoop(ctx context.Context) {
 	tick := time.NewTicker(n.pingEvery())
 	defer tick.Stop()
 	for {
+		passed := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-n.hint:
 		case <-tick.C:
+			passed = true
 			n.beat()
 		}
 		n.stalled.Store(n.logs.outstanding() > stallLimit)
@@ -33,6 +35,9 @@ func (n *Node) watchLoop(ctx context.Context) {
 		n.keepLinks(ctx)
 		n.publish()
 		n.confirm.refresh(n.cfg.Clock.Boot(), n.cfg.ElectionTimeout/2)
+		if passed && n.cfg.Observe.Beat != nil {
+			n.cfg.Observe.Beat()
+		}
 	}
 }
 

@@ -18,6 +18,8 @@ type Config struct {
 	Port                int      // data port, 0 for none
 	Bind                []string // addresses to listen on, as written; see BindAddresses
 	ProtectedMode       bool     // without a password, refuse clients that are not on this machine
+	UnixSocket          string   // path of a socket that serves like the data port, "" for none
+	UnixSocketPerm      int      // permissions of UnixSocket, 0 for those the process's umask leaves
 	RequirePass         string   // password of the data port, "" for none
 	ReplicaAnnounceIP   string   // host told to clients, "" for what AnnouncedData finds
 	ReplicaAnnouncePort int      // port told to clients, 0 for Port
@@ -55,6 +57,7 @@ type Config struct {
 	// The process.
 	Dir         string
 	MetricsPort int // 0 for none
+	Supervised  string
 	LogLevel    string
 	LogFile     string // "" for standard error
 
@@ -82,6 +85,13 @@ const (
 	DebugNo    = "no"
 	DebugYes   = "yes"
 	DebugLocal = "local"
+)
+
+// The values of supervised.
+const (
+	SupervisedNo      = "no"
+	SupervisedSystemd = "systemd"
+	SupervisedAuto    = "auto" // by systemd if it has left a socket for notices
 )
 
 // Default is the configuration without any setting: a cluster of one with its

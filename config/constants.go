@@ -32,9 +32,7 @@ var constants = []fixed{
 	{"slave-read-only", "yes"},
 	{"slave-serve-stale-data", "yes"},
 	{"stop-writes-on-bgsave-error", "no"},
-	{"supervised", "no"},
 	{"tls-port", "0"},
-	{"unixsocket", ""},
 }
 
 // constant is the fixed directive with this name, in any case.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -67,8 +68,10 @@ const (
 	minBulk = mib
 	// maxDatabases bounds what an empty node allocates.
 	maxDatabases = 1024
-	minElection  = 50 * time.Millisecond
-	maxElection  = 10 * time.Second
+	// allPermissions is the largest value of unixsocketperm.
+	allPermissions = 0o777
+	minElection    = 50 * time.Millisecond
+	maxElection    = 10 * time.Second
 )
 
 // Headings of the documents.
@@ -95,6 +98,18 @@ var networkDirectives = []Directive{
 		Short: "Addresses on which every port listens.",
 		Long:  "`*` is every IPv4 address and `::*` every IPv6 address. With a minus in front, an address that the machine does not have is passed over.",
 		kind:  bindList{},
+	},
+	{
+		Name: "unixsocket", Group: groupNetwork,
+		Short: "Path of a socket on which programs of this machine reach the data port.",
+		Long:  "It serves like `port`, and clients on it pass `protected-mode`. A socket that nobody listens on any more is replaced; anything else at that path is left alone, and the node does not start.",
+		kind:  texts("path", func(c *Config) *string { return &c.UnixSocket }, checkSocket),
+	},
+	{
+		Name: "unixsocketperm", Group: groupNetwork, Default: "0",
+		Short: "Permissions of `unixsocket`, octal.",
+		Long:  "0 leaves them to the umask of the process. Connecting takes the permission to write: 770 is for the group of the node's user, 777 for everybody.",
+		kind:  octals(func(c *Config) *int { return &c.UnixSocketPerm }, allPermissions),
 	},
 	{
 		Name: "protected-mode", Group: groupNetwork, Default: "yes", Mutable: true,
@@ -286,6 +301,12 @@ var processDirectives = []Directive{
 		kind:  ports(func(c *Config) *int { return &c.MetricsPort }),
 	},
 	{
+		Name: "supervised", Group: groupProcess, Default: SupervisedAuto,
+		Short: "Whether systemd is told when the node is ready, stops, and is alive.",
+		Long:  "With `auto` it is if the service is of `Type=notify`; with `systemd` the log warns if it is not. [deploy/holdfast.service](../deploy/holdfast.service) is such a service.",
+		kind:  choices(func(c *Config) *string { return &c.Supervised }, SupervisedNo, SupervisedSystemd, SupervisedAuto),
+	},
+	{
 		Name: "loglevel", Group: groupProcess, Default: "notice", Mutable: true,
 		Short: "How much is logged.",
 		kind:  choices(func(c *Config) *string { return &c.LogLevel }, "debug", "verbose", "notice", "warning"),
@@ -322,6 +343,16 @@ func checkOptionalAddr(addr string) error {
 		return nil
 	}
 	return checkAddr(addr)
+}
+
+// checkSocket accepts "" and the path of a unix socket. One that begins with @ would
+// name a socket without a file, and so without permissions.
+func checkSocket(path string) error {
+	const longest = 107 // bytes that fit the kernel's address, see unix(7)
+	if len(path) > longest || strings.ContainsRune(path, 0) || strings.HasPrefix(path, "@") {
+		return fmt.Errorf("a path of at most %d bytes that does not begin with @ is needed", longest)
+	}
+	return nil
 }
 
 func checkPath(path string) error {

@@ -7,10 +7,23 @@ import (
 	"strings"
 )
 
-// Validate checks what no directive can check alone. The error lists every
-// problem, one a line.
+// Validate checks what no directive can check alone, and the value of each, which
+// need not come from Load. The error lists every problem, one a line.
 func (c *Config) Validate() error {
-	return errors.Join(c.validateCluster(), c.validatePorts(), c.validateSizes())
+	return errors.Join(c.validateValues(), c.validateCluster(), c.validatePorts(), c.validateSizes())
+}
+
+// validateValues has every directive read what it would show.
+func (c *Config) validateValues() error {
+	var errs []error
+	scratch := *c
+	for i := range directives {
+		d := &directives[i]
+		if err := d.assign(&scratch, d.kind.get(c)); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", d.Name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (c *Config) validateCluster() error {

@@ -14,6 +14,7 @@ var (
 	errCount    = errors.New("wrong number of arguments")
 	errInteger  = errors.New("argument couldn't be parsed into an integer")
 	errMemory   = errors.New("argument must be a memory value")
+	errOctal    = errors.New("argument couldn't be parsed as an octal number")
 	errYesNo    = errors.New("argument must be 'yes' or 'no'")
 	errDuration = errors.New("argument must be a duration such as 250ms or 1s")
 )
@@ -63,6 +64,25 @@ func integers(field func(c *Config) *int, lo, hi int) kind {
 			return int(n), err
 		},
 		text: strconv.Itoa,
+	}
+}
+
+// octals is an octal number from 0 to hi, written without a prefix.
+func octals(field func(c *Config) *int, hi int) kind {
+	return scalar[int]{
+		label: fmt.Sprintf("octal number, 0 to %o", hi),
+		field: field,
+		parse: func(word string) (int, error) {
+			n, err := strconv.ParseUint(word, 8, 63)
+			switch {
+			case errors.Is(err, strconv.ErrRange) || err == nil && n > uint64(hi): // hi is a permission mask
+				return 0, fmt.Errorf("argument must be between 0 and %o inclusive", hi)
+			case err != nil:
+				return 0, errOctal
+			}
+			return int(n), nil
+		},
+		text: func(v int) string { return strconv.FormatInt(int64(v), 8) },
 	}
 }
 

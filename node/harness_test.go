@@ -92,8 +92,8 @@ func trio(tb testing.TB, own map[string][]string, directives ...string) []*membe
 // start runs the node until halt or the end of the test.
 func (m *member) start() {
 	m.tb.Helper()
-	cfg := m.cfg // Run owns what it is given
-	n, err := open(&cfg, m.logger(), "test")
+	cfg := m.cfg // open owns what it is given
+	n, err := open(&Config{Directives: &cfg, Log: m.logger(), Version: "test"})
 	if err != nil {
 		m.tb.Fatal(err)
 	}

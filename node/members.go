@@ -1,10 +1,11 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
+	"sync"
 
 	"github.com/holdfast/holdfast/cluster"
 	"github.com/holdfast/holdfast/config"
@@ -33,6 +34,29 @@ func (s source) Info() []byte {
 	return text
 }
 
+// told are the records that other nodes have told of themselves, by id. Views are
+// looked at many times a second and records hardly ever change, so each is read once.
+type told struct{ last sync.Map } // of *record
+
+// record is what a node told, and what that says.
+type record struct {
+	text   []byte
+	member store.Member
+	ok     bool
+}
+
+// of is the record that node id has told.
+func (t *told) of(id string, info []byte) (store.Member, bool) {
+	if last, _ := t.last.Load(id); last != nil {
+		if r, ok := last.(*record); ok && bytes.Equal(r.text, info) {
+			return r.member, r.ok
+		}
+	}
+	m, ok := parseMember(id, info)
+	t.last.Store(id, &record{info, m, ok})
+	return m, ok
+}
+
 // parseMember reads the record another node told. The cluster has proved who
 // that is: a record with another id is not its own.
 func parseMember(id string, info []byte) (store.Member, bool) {
@@ -59,7 +83,7 @@ func (n *Node) member(v *cluster.View, id string) (store.Member, bool) {
 	}
 	for i := range v.Peers {
 		if v.Peers[i].ID == id {
-			if m, ok := parseMember(id, v.Peers[i].Info); ok {
+			if m, ok := n.told.of(id, v.Peers[i].Info); ok {
 				return m, true
 			}
 		}
@@ -69,15 +93,13 @@ func (n *Node) member(v *cluster.View, id string) (store.Member, bool) {
 }
 
 // keepMembers has the master put into the log what nodes tell of themselves,
-// until ctx ends.
+// until ctx ends. It looks when watchRoles asks for it.
 func (n *Node) keepMembers(ctx context.Context) error {
-	every := time.NewTicker(n.settings.Config().ElectionTimeout)
-	defer every.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-every.C:
+		case <-n.roles.recording:
 		}
 		if n.roles.Role().Master {
 			v := n.raft.View()

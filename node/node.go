@@ -37,6 +37,7 @@ type Node struct {
 	system     atomic.Pointer[store.System] // the replicated system state; nil before the first entry
 
 	roles   roles
+	told    told
 	reign   reign
 	saves   saves
 	timings *timings
@@ -57,6 +58,9 @@ type front struct {
 	data     *respserver.Server
 	sentinel *respserver.Server
 	hub      *pubsub.Hub // of the Sentinel port
+	sockets  sockets
+
+	supervisor string // who watches the process, for INFO
 
 	files   int          // open files left to clients
 	clients atomic.Int64 // that the data port may serve, as far as the log has told
@@ -68,35 +72,41 @@ type alerts struct {
 	stopAsked chan struct{} // SHUTDOWN
 }
 
-// Run builds a node from cfg, serves until ctx ends, and stops it. The error is
-// why the node could not start or had to stop. Neither cfg nor what it refers to
-// may be changed any more.
-func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, version string) error {
-	n, err := open(cfg, log, version) //nolint:contextcheck // opening ends by itself
-	if err != nil {
-		return err
-	}
-	return n.serve(ctx)
-}
-
 // serve lives until ctx ends or a part fails, and closes what open has opened.
 func (n *Node) serve(ctx context.Context) error {
-	return errors.Join(n.run(ctx), n.raft.Close())
+	return errors.Join(n.run(ctx), n.close())
 }
 
-// open builds the parts, from the bottom up. Nothing is served yet.
-func open(cfg *config.Config, log *slog.Logger, version string) (*Node, error) {
+// open builds the parts and listens. Nothing is served yet. When it fails nothing
+// stays open.
+func open(cfg *Config) (*Node, error) {
+	c, err := cfg.directives()
+	if err != nil {
+		closeAll(cfg.listeners())
+		return nil, err
+	}
 	n := &Node{
-		log:        log,
-		version:    version,
-		settings:   config.NewSettings(cfg),
+		log:        cfg.logger(),
+		version:    cfg.Version,
+		settings:   config.NewSettings(c),
 		clock:      clock.System{},
-		configured: replicated(cfg),
+		configured: replicated(c),
 		timings:    newTimings(),
 		alerts:     alerts{failed: make(chan error, 1), stopAsked: make(chan struct{}, 1)},
 	}
-	n.state = store.New(cfg.Databases)
-	n.hub = pubsub.NewHub(hubLimits(cfg))
+	n.supervisor = cfg.Supervisor
+	n.sockets.given = cfg.listeners()
+	if err := n.build(cfg); err != nil {
+		return nil, errors.Join(err, n.close())
+	}
+	return n, nil
+}
+
+// build builds the parts, from the bottom up.
+func (n *Node) build(cfg *Config) error {
+	c := n.settings.Config()
+	n.state = store.New(c.Databases)
+	n.hub = pubsub.NewHub(hubLimits(c))
 	n.files = clientFiles()
 	n.started = n.clock.Boot()
 	n.roles.init()
@@ -105,20 +115,33 @@ func open(cfg *config.Config, log *slog.Logger, version string) (*Node, error) {
 	n.audit.init()
 	table, err := dataTable()
 	if err != nil {
-		return nil, fmt.Errorf("command table: %w", err)
+		return fmt.Errorf("command table: %w", err)
 	}
-	if err := n.openState(cfg, table); err != nil {
-		return nil, err
+	if err := n.openState(c, cfg.Raft, table); err != nil {
+		return err
 	}
-	if n.self, err = n.announce(cfg); err != nil {
-		return nil, errors.Join(err, n.raft.Close())
+	if err := n.listen(cfg); err != nil {
+		return err
 	}
-	if err := n.openServers(cfg, table); err != nil {
-		return nil, errors.Join(err, n.raft.Close())
+	c = n.settings.Config() // with the ports that are listened on
+	if n.self, err = n.announce(c); err != nil {
+		return err
+	}
+	if err := n.openServers(c, table); err != nil {
+		return err
 	}
 	n.settings.Replicate(n.replicate)
 	n.settings.OnChange(n.tuneServers)
-	return n, nil
+	return nil
+}
+
+// close gives back what build has taken and what the program gave. Parts have ended.
+func (n *Node) close() error {
+	closeAll(n.sockets.all())
+	if n.raft == nil {
+		return nil
+	}
+	return n.raft.Close()
 }
 
 // bound is how long this node waits for the log on its own behalf.
@@ -135,14 +158,6 @@ func (n *Node) masterBound() time.Duration { return 2 * n.settings.Config().Elec
 // ends, SHUTDOWN is asked for, or a part fails. Then what clients reach stops
 // first: while their last commands are answered the core still commits.
 func (n *Node) run(ctx context.Context) error {
-	listeners, err := n.listen(ctx)
-	switch {
-	case ctx.Err() != nil: // told to stop before it began
-		closeAll(listeners)
-		return nil
-	case err != nil:
-		return err
-	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	inner := newGroup(context.WithoutCancel(ctx), stop)
@@ -156,7 +171,7 @@ func (n *Node) run(ctx context.Context) error {
 	inner.start("audit", n.keepAudited)
 	inner.start("alerts", n.watchAlerts)
 	outer := newGroup(ctx, stop)
-	for _, l := range listeners {
+	for _, l := range n.served() {
 		outer.start(l.name, func(ctx context.Context) error { return l.serve(ctx, l.Listener) })
 	}
 	<-ctx.Done()

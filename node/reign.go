@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"sync/atomic"
-	"time"
 
 	"github.com/holdfast/holdfast/cluster"
 )
@@ -45,9 +44,12 @@ func (r *reign) follow(v *cluster.View) {
 		a.cancel()
 	}
 	if v.RaftLeader && !r.open(v.Term) {
-		poke(r.hint)
+		r.look()
 	}
 }
+
+// look asks keepEstablished for another look.
+func (r *reign) look() { poke(r.hint) }
 
 // poke leaves a hint in a channel that holds one.
 func poke(hint chan struct{}) {
@@ -58,17 +60,14 @@ func poke(hint chan struct{}) {
 }
 
 // keepEstablished has the establishing entry of every term this node wins
-// committed, until ctx ends. It looks again and again, because the Proposer may
-// have shut itself since; finding it open costs nothing.
+// committed, until ctx ends. watchRoles asks for it, also when the Proposer has shut
+// itself since; finding it open costs nothing.
 func (n *Node) keepEstablished(ctx context.Context) error {
-	every := time.NewTicker(n.settings.Config().ElectionTimeout / 4)
-	defer every.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-n.reign.hint:
-		case <-every.C:
 		}
 		if v := n.raft.View(); v.RaftLeader {
 			n.establish(ctx, v.Term)

@@ -15,8 +15,11 @@ import (
 type roles struct {
 	current    atomic.Pointer[respserver.Role]
 	hint       chan struct{}            // something other than the View may have changed
+	beat       chan struct{}            // time has passed
+	recording  chan struct{}            // keepMembers is to look
 	quorum     atomic.Bool              // this node has contact with a majority
 	lastMaster atomic.Pointer[sighting] // the last master that was named
+	looked     atomic.Int64             // clock.Boot of the last look
 
 	// The rest belongs to the goroutine of watchRoles.
 	announced sentinelapi.View // the last view with a master that subscribers were told
@@ -26,7 +29,7 @@ type roles struct {
 }
 
 func (r *roles) init() {
-	r.hint = make(chan struct{}, 1)
+	r.hint, r.beat, r.recording = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	r.current.Store(&respserver.Role{Loading: true})
 }
 
@@ -37,20 +40,46 @@ func (r *roles) Role() respserver.Role { return *r.current.Load() }
 func (r *roles) look() { poke(r.hint) }
 
 // watchRoles follows the View until ctx ends. At the end it lets go of what
-// leadership there is: what is unsent is refused, what is sent is in doubt.
+// leadership there is: what is unsent is refused, what is sent is in doubt. As ages
+// pass without a hint it looks with every beat of the cluster, whose timer serves all
+// who look again and again: an idle node pays for each time it wakes. Should beats fail
+// to come it looks by itself.
 func (n *Node) watchRoles(ctx context.Context) error {
-	every := time.NewTicker(n.settings.Config().ElectionTimeout / 4) // ages pass without a hint
-	defer every.Stop()
+	missed := n.settings.Config().ElectionTimeout
+	alone := time.NewTimer(missed)
+	defer alone.Stop()
 	defer n.proposer.StepDown()
-	for {
+	for turn := 0; ; {
 		n.follow(n.raft.View())
+		n.roles.looked.Store(int64(n.clock.Boot()))
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-n.raft.Changed():
+			continue
 		case <-n.roles.hint:
-		case <-every.C:
+			continue
+		case <-n.roles.beat:
+		case <-alone.C:
 		}
+		alone.Reset(missed)
+		n.remind(turn)
+		turn++
+	}
+}
+
+// recordTurns is how many turns lie between two looks at the members' records.
+const recordTurns = 4
+
+// remind has those look again who work for the master, if there may be something to
+// do.
+func (n *Node) remind(turn int) {
+	v := n.raft.View()
+	if v.RaftLeader && !n.proposer.Established(v.Term) {
+		n.reign.look() // the Proposer may have shut itself
+	}
+	if n.roles.Role().Master && turn%recordTurns == 0 {
+		poke(n.roles.recording)
 	}
 }
 

@@ -15,12 +15,12 @@ import (
 func still(t *testing.T, directives ...string) *Node {
 	t.Helper()
 	m := &member{tb: t, cfg: *conf(t, "n1", testkit.Ports(t), directives...)}
-	n, err := open(&m.cfg, m.logger(), "test")
+	n, err := open(&Config{Directives: &m.cfg, Log: m.logger(), Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := n.raft.Close(); err != nil {
+		if err := n.close(); err != nil {
 			t.Error(err)
 		}
 	})

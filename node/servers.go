@@ -2,12 +2,9 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"syscall"
 
-	"github.com/holdfast/holdfast/adminhttp"
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/config"
 	"github.com/holdfast/holdfast/raftfsm"
@@ -91,6 +88,7 @@ func (n *Node) identity(port int) respserver.Identity {
 		RunID:        n.self.RunID,
 		NodeID:       n.self.ID,
 		Port:         port,
+		Supervised:   n.supervisor,
 	}
 }
 
@@ -105,79 +103,6 @@ var _ respserver.Data = state{}
 // Expire has the removal of due keys committed.
 func (s state) Expire(ctx context.Context, victims []store.Victim) error {
 	return s.proposer.Expire(ctx, victims)
-}
-
-// listener is a listening socket and who serves it.
-type listener struct {
-	net.Listener
-	name  string
-	serve func(ctx context.Context, l net.Listener) error
-}
-
-// listen opens every port that clients reach, or none.
-func (n *Node) listen(ctx context.Context) ([]listener, error) {
-	cfg := n.settings.Config()
-	page := adminhttp.Config{Metrics: n.registry(), Ready: n.Ready, Leader: n.Leader, Log: n.log}
-	ports := []struct {
-		name  string
-		port  int
-		serve func(ctx context.Context, l net.Listener) error
-	}{
-		{"data port", cfg.Port, n.data.Serve},
-		{"sentinel port", cfg.SentinelPort, n.serveSentinel},
-		{"metrics port", cfg.MetricsPort, func(ctx context.Context, l net.Listener) error { return adminhttp.New(page).Run(ctx, l) }},
-	}
-	var open []listener
-	for _, p := range ports {
-		if p.port == 0 {
-			continue
-		}
-		socks, err := listenOn(ctx, cfg, p.port)
-		for _, l := range socks {
-			open = append(open, listener{l, p.name, p.serve})
-		}
-		if err != nil {
-			closeAll(open)
-			return nil, fmt.Errorf("%s: %w", p.name, err)
-		}
-	}
-	return open, nil
-}
-
-// closeAll closes listeners on which nobody has been accepted.
-func closeAll(list []listener) {
-	for _, l := range list {
-		_ = l.Close() // nobody loses anything
-	}
-}
-
-// listenOn listens on a port of every address of bind. Addresses that are marked
-// as optional may be missing on this machine, but not all of them.
-func listenOn(ctx context.Context, cfg *config.Config, port int) ([]net.Listener, error) {
-	var open []net.Listener
-	var missing error
-	for _, a := range cfg.BindAddresses() {
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, a.Network, a.Address(port))
-		switch {
-		case err == nil:
-			open = append(open, l)
-		case a.Optional && absent(err):
-			missing = err
-		default:
-			return open, err
-		}
-	}
-	if len(open) == 0 {
-		return nil, missing
-	}
-	return open, nil
-}
-
-// absent tells whether an address could not be listened on because the machine
-// does not have it.
-func absent(err error) bool {
-	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EPROTONOSUPPORT)
 }
 
 // serveSentinel serves the Sentinel port; while this node has no contact with a

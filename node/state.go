@@ -14,8 +14,8 @@ import (
 )
 
 // openState builds the state machine, the raft node beneath it and the Proposer
-// above it.
-func (n *Node) openState(cfg *config.Config, table *command.Table) error {
+// above it. own is what to listen on for the other nodes, nil for raft-port.
+func (n *Node) openState(cfg *config.Config, own []net.Listener, table *command.Table) error {
 	n.fsm = raftfsm.New(raftfsm.Config{
 		Store:     n.state,
 		Lookup:    table.ByName,
@@ -29,8 +29,12 @@ func (n *Node) openState(cfg *config.Config, table *command.Table) error {
 
 		Checkpoints: n.checkpoints(cfg.DigestEvery),
 	})
+	c := n.clusterConfig(cfg)
+	if own != nil {
+		c.Listen = func() ([]net.Listener, error) { return own, nil }
+	}
 	var err error
-	if n.raft, err = cluster.Open(n.clusterConfig(cfg)); err != nil {
+	if n.raft, err = cluster.Open(c); err != nil {
 		return fmt.Errorf("open cluster node: %w", err)
 	}
 	if err := n.raft.Handle(kindDigest, n.serveDigests); err != nil {
@@ -91,6 +95,7 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 func (n *Node) observe() cluster.Observe {
 	o := n.timings.observe(n.saved)
 	o.MasterTime, o.VouchedTime = n.fsm.Observe, n.fsm.Vouched
+	o.Beat = func() { poke(n.roles.beat) }
 	return o
 }
 

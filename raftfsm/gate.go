@@ -13,12 +13,9 @@ import (
 // on the Proposer takes requests. Any other result leaves the gate shut. Being
 // established in the term already is success.
 func (p *Proposer) Establish(ctx context.Context, term uint64) error {
-	p.mu.Lock()
-	if p.mu.open && p.mu.term == term {
-		p.mu.Unlock()
+	if p.Established(term) {
 		return nil
 	}
-	p.mu.Unlock()
 	p.StepDown() // what an earlier term left behind
 
 	x := newOp(unitEstablish)
@@ -57,6 +54,10 @@ func (p *Proposer) opened(f *proposal, term uint64) {
 	p.mu.open, p.mu.term = true, term
 	p.cfg.FSM.time.leading.Store(true)
 	p.cfg.FSM.est.Store(term)
+	select {
+	case p.master <- struct{}{}:
+	default: // RunTicks has not taken the last one yet
+	}
 }
 
 // StepDown shuts the gate at once: what is waiting is refused, what is in
@@ -197,6 +198,13 @@ func (p *Proposer) wait(ctx context.Context, x *op) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Established tells whether requests are taken as those of the leader of term.
+func (p *Proposer) Established(term uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.open && p.mu.term == term
 }
 
 // established tells whether the gate is open.

@@ -73,6 +73,7 @@ type Proposer struct {
 	cfg     ProposerConfig
 	process uint64        // random, names this process in proposals
 	wake    chan struct{} // Run has something to look at
+	master  chan struct{} // the gate was opened; for RunTicks
 	stats   proposerStats
 
 	mu struct {
@@ -104,7 +105,7 @@ func NewProposer(cfg ProposerConfig) *Proposer {
 	if cfg.HashSeed == [2]uint64{} {
 		cfg.HashSeed = [2]uint64{random64(), random64()}
 	}
-	p := &Proposer{cfg: cfg, process: random64(), wake: make(chan struct{}, 1)}
+	p := &Proposer{cfg: cfg, process: random64(), wake: make(chan struct{}, 1), master: make(chan struct{}, 1)}
 	fl := cfg.FSM.flights
 	fl.mu.Lock()
 	fl.applied, fl.opened, fl.claimed = p.finish, p.opened, p.meet

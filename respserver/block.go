@@ -1,11 +1,11 @@
 package respserver
 
 import (
-	"encoding/binary"
 	"errors"
 	"net"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // aheadMax is how many bytes are read from a connection while it is blocked.
@@ -57,25 +57,11 @@ func (c *client) hungUp() (gone bool) {
 		return false
 	}
 	ended := c.out.raw.Control(func(fd uintptr) {
-		info, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO) // its first four bytes
-		if err == nil {
-			gone = stateOf(info) == tcpClose || stateOf(info) == tcpCloseWait
-		}
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}} // of the whole process, so it fits
+		n, err := unix.Poll(poll, 0)
+		gone = err == nil && n > 0
 	})
 	return gone || ended != nil
-}
-
-// States of a TCP connection, in the numbers of Linux.
-const (
-	tcpClose     = 7
-	tcpCloseWait = 8
-)
-
-// stateOf is the first byte of struct tcp_info.
-func stateOf(info int) byte {
-	var b [4]byte
-	binary.NativeEndian.PutUint32(b[:], uint32(info))
-	return b[0]
 }
 
 // readAhead reads until it is interrupted, the connection ends, or it has read

@@ -108,7 +108,7 @@ func (c *client) describe(w *strings.Builder) {
 	fmt.Fprintf(w, "id=%d addr=%s laddr=%s fd=-1 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=0 multi=%d "+
 		"qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=%d rbs=0 rbp=0 obl=0 oll=%d omem=%d tot-mem=%d events=%s cmd=%s user=%s "+
 		"redir=-1 resp=%d lib-name=%s lib-ver=%s\n",
-		c.id, address(c.conn.RemoteAddr()), address(c.conn.LocalAddr()), name, c.age(), c.idle(), c.flags(),
+		c.id, c.remoteAddr(), c.localAddr(), name, c.age(), c.idle(), c.flags(),
 		c.card.db.Load(), c.card.subs[0].Load(), c.card.subs[1].Load(), c.card.multi.Load(),
 		c.card.queued.Load(), min(pending, 1), pending, c.card.queued.Load()+pending, events(pending), last, user,
 		c.card.proto.Load(), libName, libVer)
@@ -122,7 +122,24 @@ func events(pending int64) string {
 	return "r"
 }
 
-// address shows an address as Redis does; a peer on a unix socket has none.
+// remoteAddr is where the client comes from, as Redis shows it. On a unix socket
+// that is the socket: the client's own end has no name.
+func (c *client) remoteAddr() string {
+	if c.onUnixSocket() {
+		return c.localAddr()
+	}
+	return address(c.conn.RemoteAddr())
+}
+
+func (c *client) localAddr() string { return address(c.conn.LocalAddr()) }
+
+func (c *client) onUnixSocket() bool {
+	_, ok := c.conn.LocalAddr().(*net.UnixAddr)
+	return ok
+}
+
+// address shows an address as Redis does: behind the path of a unix socket stands
+// the port 0.
 func address(a net.Addr) string {
 	if a == nil {
 		return "?:0"
@@ -149,6 +166,7 @@ func (c *client) flags() string {
 	mark(c.card.multi.Load() >= 0, 'x')
 	mark(bits&lifeBlocked != 0, 'b')
 	mark(bits&lifeDoomed != 0, 'c')
+	mark(c.onUnixSocket(), 'U')
 	mark(evict, 'e')
 	mark(touch, 'T')
 	if len(f) == 0 {
@@ -170,8 +188,8 @@ func (k *killFilter) matches(c, caller *client) bool {
 	switch {
 	case k.id != 0 && c.id != k.id,
 		k.class != classAny && c.class() != k.class,
-		k.addr != "" && address(c.conn.RemoteAddr()) != k.addr,
-		k.laddr != "" && address(c.conn.LocalAddr()) != k.laddr,
+		k.addr != "" && c.remoteAddr() != k.addr,
+		k.laddr != "" && c.localAddr() != k.laddr,
 		k.maxAge != 0 && c.age() < k.maxAge,
 		k.skipMe && c == caller:
 		return false

@@ -70,6 +70,7 @@ type Identity struct {
 	NodeID       string
 	Port         int // of this server
 	ConfigFile   string
+	Supervised   string // by whom the process is watched; "" for nobody
 }
 
 // Tuning are the parameters that can change while the server runs.

@@ -218,6 +218,7 @@ func TestClientKillByAddress(t *testing.T) {
 	q.want("PING", "PONG")
 	p.want("CLIENT KILL "+q.conn.LocalAddr().String(), "OK")
 	q.wantClosed()
+	eventually(t, "it is forgotten", func() bool { return r.Stats().Connected == 1 })
 	p.want("CLIENT KILL 1.2.3.4:5", "!ERR No such client")
 	p.send("CLIENT KILL TYPE normal SKIPME no", "PING")
 	p.wantAll(":1")

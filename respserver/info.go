@@ -1,6 +1,7 @@
 package respserver
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"runtime"
@@ -154,7 +155,7 @@ func (r *report) server() {
 	r.line("multiplexing_api", "goroutines")
 	r.line("go_version", runtime.Version())
 	r.line("process_id", os.Getpid())
-	r.line("process_supervised", "no")
+	r.line("process_supervised", cmp.Or(id.Supervised, "no"))
 	r.line("run_id", id.RunID)
 	r.line("node_id", id.NodeID)
 	r.line("tcp_port", id.Port)

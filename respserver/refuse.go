@@ -109,7 +109,7 @@ func (c *client) refuseHTTP(name []byte) bool {
 	}
 	tick, last := c.srv.gate.tick.Load(), c.srv.httpSeen.Load()
 	if (last == 0 || tick-last >= httpAlarm) && c.srv.httpSeen.CompareAndSwap(last, tick) {
-		c.srv.cfg.Log.Warn("closing a client that speaks HTTP; somebody may be using it to send commands", "address", address(c.conn.RemoteAddr()))
+		c.srv.cfg.Log.Warn("closing a client that speaks HTTP; somebody may be using it to send commands", "address", c.remoteAddr())
 	}
 	c.CloseUnanswered()
 	return true

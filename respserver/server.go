@@ -38,9 +38,10 @@ type Server struct {
 		jobs    context.Context // of what lives as long as somebody serves
 		stop    context.CancelFunc
 	}
-	conns  sync.WaitGroup // connections, and what sends messages to them
-	jobs   sync.WaitGroup // housekeeping, snapshots
-	saving atomic.Bool    // SAVE or BGSAVE is at work
+	arrived chan struct{}  // holds one token after a client came, for housekeep
+	conns   sync.WaitGroup // connections, and what sends messages to them
+	jobs    sync.WaitGroup // housekeeping, snapshots
+	saving  atomic.Bool    // SAVE or BGSAVE is at work
 
 	httpSeen atomic.Int64 // the tick at which the log told of a client that speaks HTTP
 }
@@ -49,6 +50,7 @@ type Server struct {
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg.withDefaults(), table: newTable(cfg.Table), started: now()}
 	s.mu.clients = make(map[int64]*client)
+	s.arrived = make(chan struct{}, 1)
 	s.gate.budget = s.cfg.PendingBudget
 	s.gate.tick.Store(1)
 	s.Tune(cfg.Tuning)
@@ -193,6 +195,10 @@ func (s *Server) newClient(ctx context.Context, conn net.Conn) *client {
 	c.id = s.mu.nextID
 	s.mu.clients[c.id] = c
 	s.mu.Unlock()
+	select {
+	case s.arrived <- struct{}{}:
+	default: // housekeep will look anyway
+	}
 	return c
 }
 
@@ -234,12 +240,26 @@ func (s *Server) CloseClients() {
 	s.each(func(c *client) { c.life.doom() })
 }
 
-// housekeep watches over the time limits of all connections.
+// quietTicks is how long a server without clients goes on ticking: until its figures
+// of the last moments are those of silence.
+const quietTicks = 2 * ratePoints
+
+// housekeep watches over the time limits of all connections. While there are none its
+// clock stands still.
 func (s *Server) housekeep(ctx context.Context) {
 	t := time.NewTicker(tickPeriod)
 	defer t.Stop()
 	var all []*client
-	for {
+	for quiet := 0; ; quiet++ {
+		if quiet > quietTicks {
+			t.Stop()
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.arrived:
+			}
+			t.Reset(tickPeriod)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -249,6 +269,9 @@ func (s *Server) housekeep(ctx context.Context) {
 		tuning := s.tuning()
 		s.counters.sample(tick, s.gate.sent.Load())
 		all = s.appendClients(all[:0])
+		if len(all) > 0 {
+			quiet = 0
+		}
 		for _, c := range all {
 			s.look(c, tick, tuning)
 		}

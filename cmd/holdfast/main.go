@@ -25,7 +25,7 @@ func main() {
 		version: version,
 		stdout:  os.Stdout,
 		stderr:  os.Stderr,
-		serve:   node.Run,
+		serve:   serving{os.Environ()}.run,
 		again:   node.Recover,
 	}
 	os.Exit(p.run(ctx))

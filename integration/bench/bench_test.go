@@ -56,7 +56,13 @@ func TestOptions(t *testing.T) {
 // A load keeps one pipeline in flight per connection, counts commands without
 // their WAITs, and sends what the operation says.
 func TestLoadCountsCommands(t *testing.T) {
-	addr := echoOK(t)
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		t.Run(host, func(t *testing.T) { loadCounts(t, echoOK(t, host)) })
+	}
+}
+
+func loadCounts(t *testing.T, addr string) {
+	t.Helper()
 	opts := options{connections: 3, size: 10, keys: 5}
 	set := op{name: "SET", build: buildSet, perCommand: appendWait}
 	l, err := newLoad(addr, set, 4, opts)
@@ -108,11 +114,11 @@ func TestLoadReportsClosedConnections(t *testing.T) {
 	}
 }
 
-// echoOK is a server that answers +OK to every bulk command it counts.
-func echoOK(t *testing.T) string {
+// echoOK is a server on host that answers +OK to every bulk command it counts.
+func echoOK(t *testing.T, host string) string {
 	t.Helper()
 	var cfg net.ListenConfig
-	listener, err := cfg.Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	listener, err := cfg.Listen(t.Context(), "tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

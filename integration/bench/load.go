@@ -112,17 +112,17 @@ func buildBatches(o op, pipeline int, opts options) [][]byte {
 
 func keyName(i int) string { return "key:" + strconv.Itoa(1_000_000+i) }
 
-// connect makes a non-blocking connection.
+// connect makes a non-blocking connection, over IPv4 or IPv6.
 func connect(addr string) (*conn, error) {
-	tcp, err := net.ResolveTCPAddr("tcp4", addr)
+	tcp, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	family, to := sockaddr(tcp)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	to := &unix.SockaddrInet4{Port: tcp.Port, Addr: [4]byte(tcp.IP.To4())}
 	err = unix.Connect(fd, to)
 	if err == nil {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
@@ -135,6 +135,15 @@ func connect(addr string) (*conn, error) {
 		return nil, fmt.Errorf("connect to %s: %w", addr, err)
 	}
 	return &conn{fd: fd}, nil
+}
+
+// sockaddr is an address as the kernel takes it, with its family. Servers under test
+// are on this machine, so zones do not occur.
+func sockaddr(tcp *net.TCPAddr) (family int, to unix.Sockaddr) {
+	if ip := tcp.IP.To4(); ip != nil {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: tcp.Port, Addr: [4]byte(ip)}
+	}
+	return unix.AF_INET6, &unix.SockaddrInet6{Port: tcp.Port, Addr: [16]byte(tcp.IP.To16())}
 }
 
 func (l *load) close() {

@@ -34,6 +34,7 @@ type options struct {
 	size        int // of a value, bytes
 	keys        int
 	systems     []string
+	host        string   // loopback address the load goes to
 	args        []string // more flags for the nodes of Holdfast
 	profile     string
 }
@@ -71,6 +72,7 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	flags.IntVar(&o.connections, "connections", 50, "client connections")
 	flags.IntVar(&o.size, "size", 512, "bytes in a value")
 	flags.IntVar(&o.keys, "keys", 100_000, "different keys")
+	flags.StringVar(&o.host, "host", "127.0.0.1", "loopback address the load goes to; ::1 for IPv6")
 	pipelines := flags.String("pipelines", "1,16", "commands in flight per connection, comma separated")
 	systems := flags.String("systems", strings.Join(systemNames(), ","), "what to measure, comma separated")
 	extra := flags.String("args", "", "more flags for the nodes of Holdfast, separated by blanks")

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"net"
+	"strconv"
+
 	"github.com/holdfast/holdfast/internal/testkit"
 )
 
@@ -64,32 +67,32 @@ func start(h *host, name string, opts options) system {
 	set, get := op{name: "SET", build: buildSet}, op{name: "GET", build: buildGet}
 	switch name {
 	case holdfast:
-		return startHoldfast(h, opts.args, []op{set, get})
+		return startHoldfast(h, opts, []op{set, get})
 	case wait:
 		set.perCommand = appendWait
-		return startRedis(h, name, "always", []op{set})
+		return startRedis(h, opts, name, "always", []op{set})
 	case waitBatch:
 		set.perBatch, set.minPipeline = appendWait, 2
-		return startRedis(h, name, "always", []op{set})
+		return startRedis(h, opts, name, "always", []op{set})
 	case everysec:
-		return startRedis(h, name, "everysec", []op{set, get})
+		return startRedis(h, opts, name, "everysec", []op{set, get})
 	default:
-		return startRedis(h, name, "always", []op{set, get})
+		return startRedis(h, opts, name, "always", []op{set, get})
 	}
 }
 
-func startRedis(h *host, name, fsync string, ops []op) system {
-	directives := []string{"--appendonly", "yes", "--appendfsync", fsync}
+func startRedis(h *host, opts options, name, fsync string, ops []op) system {
+	directives := []string{"--bind", "127.0.0.1 -::1", "--appendonly", "yes", "--appendfsync", fsync}
 	master := testkit.StartRedis(h, directives...)
-	sys := system{name: name, addr: master.Addr(), pids: []int{master.Pid()}, ops: ops}
+	sys := system{name: name, addr: net.JoinHostPort(opts.host, strconv.Itoa(master.Port)), pids: []int{master.Pid()}, ops: ops}
 	for range replicas {
 		sys.pids = append(sys.pids, testkit.StartReplica(h, master, directives...).Pid())
 	}
 	return sys
 }
 
-func startHoldfast(h *host, args []string, ops []op) system {
-	cluster := testkit.StartCluster(h, testkit.ClusterOptions{Size: 1 + replicas, Args: args})
+func startHoldfast(h *host, opts options, ops []op) system {
+	cluster := testkit.StartCluster(h, testkit.ClusterOptions{Size: 1 + replicas, Args: opts.args, Host: opts.host})
 	master, err := cluster.FindMaster()
 	if err != nil {
 		h.Fatal(err)

@@ -46,7 +46,7 @@ var layers = []map[string]node{
 	{
 		"respserver": {
 			own:   []string{"command", "pubsub", "resp", "store", "config", "internal/clock"},
-			third: []string{"github.com/prometheus/client_golang"},
+			third: []string{"github.com/prometheus/client_golang", "golang.org/x/sys"},
 		},
 		"sentinelapi": {own: []string{"command", "store", "pubsub", "resp"}},
 		"adminhttp":   {third: []string{"github.com/prometheus/client_golang"}},

@@ -98,14 +98,24 @@ type Client struct {
 	timeout time.Duration // of each read and write
 }
 
-// Dial connects to addr. Every later read and write is bounded by timeout.
+// Dial connects to addr, a path if it begins with a slash. Every later read and write
+// is bounded by timeout.
 func Dial(addr string, timeout time.Duration) (*Client, error) {
 	dialer := net.Dialer{Timeout: min(timeout, dialTimeout)}
-	conn, err := dialer.DialContext(context.Background(), "tcp", addr)
+	network := "tcp"
+	if strings.HasPrefix(addr, "/") {
+		network = "unix"
+	}
+	conn, err := dialer.DialContext(context.Background(), network, addr)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{conn: conn, in: bufio.NewReaderSize(conn, 64<<10), timeout: timeout}, nil
+	return NewClient(conn, timeout), nil
+}
+
+// NewClient is a client on a connection, which it owns.
+func NewClient(conn net.Conn, timeout time.Duration) *Client {
+	return &Client{conn: conn, in: bufio.NewReaderSize(conn, 64<<10), timeout: timeout}
 }
 
 // MustDial is Dial for a test, which it fails; the client is closed when the test ends.

@@ -3,6 +3,7 @@ package testkit
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,6 +29,7 @@ type ClusterOptions struct {
 	Tags []string // build tags of the binary
 	Path string   // an executable to use instead
 	Args []string // more flags for every node
+	Host string   // address on loopback on which all ports listen, 127.0.0.1 if empty
 	// NodeArgs gives more flags for the node with this index, if not nil.
 	NodeArgs func(i int) []string
 }
@@ -48,17 +50,18 @@ type Node struct {
 	*Process
 	ID                                        string
 	DataDir                                   string
+	host                                      string
 	Port, SentinelPort, RaftPort, MetricsPort int
 }
 
 // Addr is the data port's address.
-func (n *Node) Addr() string { return Loopback(n.Port) }
+func (n *Node) Addr() string { return hostPort(n.host, n.Port) }
 
 // SentinelAddr is the Sentinel port's address.
-func (n *Node) SentinelAddr() string { return Loopback(n.SentinelPort) }
+func (n *Node) SentinelAddr() string { return hostPort(n.host, n.SentinelPort) }
 
 // MetricsURL is where the node's HTTP pages begin, without a slash at the end.
-func (n *Node) MetricsURL() string { return "http://" + Loopback(n.MetricsPort) }
+func (n *Node) MetricsURL() string { return "http://" + hostPort(n.host, n.MetricsPort) }
 
 // StartCluster starts a cluster, waits until it has a master with every other
 // node connected to it, and ends it with the test.
@@ -77,6 +80,9 @@ func NewCluster(tb testing.TB, opts ClusterOptions) *Cluster {
 	tb.Helper()
 	if opts.Size == 0 {
 		opts.Size = 3
+	}
+	if opts.Host == "" {
+		opts.Host = "127.0.0.1"
 	}
 	c := &Cluster{tb: tb, secret: "integration-" + strconv.Itoa(os.Getpid()), first: Ports(tb), opts: opts}
 	for i := range opts.Size {
@@ -103,7 +109,7 @@ func (c *Cluster) NewNode(flags ...string) *Node {
 func (c *Cluster) NewJoiner(id string, through ...*Node) *Node {
 	c.tb.Helper()
 	first := Ports(c.tb)
-	n := &Node{ID: id, Port: first, SentinelPort: first + 1, RaftPort: first + 2, MetricsPort: first + 3}
+	n := &Node{ID: id, host: c.opts.Host, Port: first, SentinelPort: first + 1, RaftPort: first + 2, MetricsPort: first + 3}
 	addrs := make([]string, len(through))
 	for i, o := range through {
 		addrs[i] = Loopback(o.RaftPort)
@@ -114,7 +120,7 @@ func (c *Cluster) NewJoiner(id string, through ...*Node) *Node {
 
 func (c *Cluster) newNode(i int, own []string) *Node {
 	n := &Node{
-		ID:   fmt.Sprintf("n%d", i+1),
+		ID: fmt.Sprintf("n%d", i+1), host: c.opts.Host,
 		Port: c.first + i, SentinelPort: c.first + maxNodes + i,
 		RaftPort: c.first + 2*maxNodes + i, MetricsPort: c.first + 3*maxNodes + i,
 	}
@@ -132,7 +138,7 @@ func (c *Cluster) prepare(n *Node, own ...string) {
 	dir := c.tb.TempDir()
 	n.DataDir = filepath.Join(dir, "data")
 	args := []string{
-		"--node-id", n.ID, "--dir", n.DataDir, "--bind", "127.0.0.1",
+		"--node-id", n.ID, "--dir", n.DataDir, "--bind", n.host,
 		"--port", strconv.Itoa(n.Port), "--sentinel-port", strconv.Itoa(n.SentinelPort),
 		"--raft-port", strconv.Itoa(n.RaftPort), "--metrics-port", strconv.Itoa(n.MetricsPort),
 	}
@@ -148,13 +154,15 @@ func (c *Cluster) prepare(n *Node, own ...string) {
 func (c *Cluster) peers() string {
 	list := make([]string, c.opts.Size)
 	for i := range list {
-		list[i] = fmt.Sprintf("n%d=%s", i+1, Loopback(c.first+2*maxNodes+i))
+		list[i] = fmt.Sprintf("n%d=%s", i+1, hostPort(c.opts.Host, c.first+2*maxNodes+i))
 	}
 	return strings.Join(list, ",")
 }
 
 // Secret is the cluster's secret.
 func (c *Cluster) Secret() string { return c.secret }
+
+func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
 
 // Sentinels are the addresses of all Sentinel ports.
 func (c *Cluster) Sentinels() []string {
