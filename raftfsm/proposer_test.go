@@ -119,13 +119,14 @@ func TestEndingMatrix(t *testing.T) {
 // Property: an entry that raft never resolves ends in doubt after the bound, and
 // its place is free again.
 func TestForgottenEntryEndsInDoubt(t *testing.T) {
-	r := newMaster(t, func(c *raftfsm.ProposerConfig) { c.Timeout = 20 * time.Millisecond })
+	r := newMaster(t, func(c *raftfsm.ProposerConfig) { c.Timeout = 100 * time.Millisecond })
 	for range 3 {
 		r.loop.Forget()
 		wantEndings(t, r.submit(set("k", "v")), doubt)
 	}
 	wantEndings(t, r.submit(set("k", "v")), ok)
-	if s := r.prop.Stats(); s.Timeouts != 3 || s.InDoubt != 3 || s.Flying != 0 {
+	eventually(t, "its place is free", func() bool { return r.prop.Stats().Flying == 0 }) // it is answered before it has landed
+	if s := r.prop.Stats(); s.Timeouts != 3 || s.InDoubt != 3 {
 		t.Fatalf("%+v", s)
 	}
 }
