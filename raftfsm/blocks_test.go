@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/holdfast/holdfast/internal/clock"
