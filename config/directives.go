@@ -280,7 +280,7 @@ var clusterDirectives = []Directive{
 		kind:  choices(func(c *Config) *string { return &c.LogStore }, LogStoreWAL, LogStoreBolt),
 	},
 	{
-		Name: "digest-every", Group: groupCluster, Default: "10000",
+		Name: "digest-every", Group: groupCluster, Default: "50000",
 		Short: "How many entries of the log lie between two comparisons of the nodes' states.",
 		Long:  "The same on every node: they are compared where their checkpoints are at the same entries. With more than 64 MiB of keys and values the distance doubles for each doubling. A node whose state differs from that of most others stops. 0 compares nothing.",
 		kind:  integers(func(c *Config) *int { return &c.DigestEvery }, 0, math.MaxInt32),
