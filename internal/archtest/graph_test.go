@@ -13,13 +13,16 @@ var layers = []map[string]node{
 		"internal/clock":    {third: []string{"golang.org/x/sys"}},
 		"internal/glob":     {},
 		"internal/durable":  {},
-		"internal/walfs":    {third: []string{"github.com/hashicorp/raft", "github.com/hashicorp/raft-wal"}},
 		"internal/archtest": {},
 	},
 	{
 		"resp":   {third: []string{"github.com/tidwall/redcon"}},
 		"pubsub": {own: []string{"internal/glob"}},
 		"config": {own: []string{"internal/glob"}},
+		"internal/walfs": {
+			own:   []string{"internal/durable"},
+			third: []string{"github.com/hashicorp/raft", "github.com/hashicorp/raft-wal"},
+		},
 	},
 	{
 		"ttl": {},

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/holdfast/holdfast/internal/durable"
 )
 
 const (
@@ -151,20 +153,12 @@ func (f *file) Sync() error {
 		break
 	}
 	if f.unsynced {
-		if err := syncDir(f.dir.path); err != nil {
+		if err := durable.SyncDir(f.dir.path); err != nil {
 			return err
 		}
 		f.unsynced = false
 	}
 	return nil
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path) //nolint:gosec // the log's own directory
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Close closes the file.
