@@ -184,15 +184,16 @@ func alignedBuffer(size int) ([]byte, error) {
 	return syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 }
 
-// prepare makes the next segment ready in the background, unless one is or is being
-// made. That it fails is no error: a segment can be made when it is needed.
+// prepare makes the next segment ready in the background, unless one of that size is
+// or any is being made. One of another size nobody asks for: a segment grows with an
+// entry that is bigger. That it fails is no error: a segment can be made when it is needed.
 func (d *FS) prepare(size int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || d.making || d.ready != 0 {
+	if d.closed || d.making || d.ready == uint64(size) {
 		return
 	}
-	d.making = true
+	d.making, d.ready = true, 0
 	d.wg.Go(func() {
 		err := d.makeReady(size)
 		d.mu.Lock()

@@ -206,6 +206,19 @@ func TestNextSegmentIsMadeReady(t *testing.T) {
 	}
 }
 
+// Property: a segment of a size that nobody asks for is not in the way of one that is.
+func TestSegmentOfAnotherSizeIsReplaced(t *testing.T) {
+	d := newDirectory(t)
+	d.prepare(2 * size) // after the restart of a log whose last segment has grown
+	d.wg.Wait()
+	d.prepare(size)
+	d.wg.Wait()
+	info, err := os.Stat(filepath.Join(d.path, readyName))
+	if err != nil || info.Size() != size || d.ready != size {
+		t.Fatal(info, d.ready, err)
+	}
+}
+
 // Property: a segment that was being made when the process ended is not used, and
 // a segment never takes another's place.
 func TestOldFilesAreLeftAlone(t *testing.T) {
