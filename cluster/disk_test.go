@@ -43,14 +43,7 @@ func TestLogErrorStopsTheNode(t *testing.T) {
 			for _, m := range c.others(victim) {
 				m.node.Apply([]byte("a=b"), time.Second)
 			}
-			select {
-			case <-victim.ended:
-			case <-time.After(10 * time.Second):
-				t.Fatal("it did not stop")
-			}
-			if !errors.Is(victim.result, syscall.EIO) {
-				t.Errorf("it stopped with %v", victim.result)
-			}
+			victim.stopsWith(t, syscall.EIO, 10*time.Second)
 			c.kill(victim.id)
 			c.put("k", "v")
 		})

@@ -177,14 +177,7 @@ func TestNodeOfAnotherClusterStops(t *testing.T) {
 	stray := a.members["n3"]
 	stray.cfg.Dir = b.members["n3"].cfg.Dir
 	a.start("n3")
-	select {
-	case <-stray.ended:
-	case <-time.After(10 * time.Second):
-		t.Fatal("it did not stop")
-	}
-	if !errors.Is(stray.result, cluster.ErrForeignCluster) {
-		t.Errorf("it stopped with %v", stray.result)
-	}
+	stray.stopsWith(t, cluster.ErrForeignCluster, 10*time.Second)
 	a.put("k", "v")
 }
 
@@ -211,14 +204,7 @@ func TestSecondProcessWithSameIDStops(t *testing.T) {
 		<-second.ended
 		_ = second.node.Close()
 	}()
-	select {
-	case <-second.ended:
-	case <-time.After(12 * time.Second):
-		t.Fatal("it did not stop")
-	}
-	if !errors.Is(second.result, cluster.ErrDuplicate) {
-		t.Errorf("it stopped with %v", second.result)
-	}
+	second.stopsWith(t, cluster.ErrDuplicate, 12*time.Second)
 	c.put("k2", "v")
 	c.sees(first, "k2", "v")
 }

@@ -412,3 +412,17 @@ func testLogger(tb testing.TB, id string) *slog.Logger {
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("n", id)
 }
+
+// stopsWith waits until the node has stopped by itself, for at most bound, and wants
+// the error to be why.
+func (m *member) stopsWith(t *testing.T, want error, bound time.Duration) {
+	t.Helper()
+	select {
+	case <-m.ended:
+	case <-time.After(bound):
+		t.Fatalf("%s goes on", m.id)
+	}
+	if !errors.Is(m.result, want) {
+		t.Fatalf("%s stopped with %v, want %v", m.id, m.result, want)
+	}
+}

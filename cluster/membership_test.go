@@ -75,14 +75,7 @@ func TestEveryNodeIsReplaced(t *testing.T) {
 			return err
 		})
 		c.put(with, "v")
-		select {
-		case <-gone.ended:
-		case <-time.After(10 * time.Second):
-			t.Fatalf("%s goes on", old)
-		}
-		if !errors.Is(gone.result, cluster.ErrRemoved) {
-			t.Errorf("%s stopped with %v", old, gone.result)
-		}
+		gone.stopsWith(t, cluster.ErrRemoved, 10*time.Second)
 		c.kill(old)
 	}
 	c.votes("n4", "n5", "n6")
@@ -116,14 +109,7 @@ func TestNodeRemovedWhileDownStops(t *testing.T) {
 	c.put("k2", "v")
 	for range 2 {
 		c.start(gone.id)
-		select {
-		case <-gone.ended:
-		case <-time.After(10 * time.Second):
-			t.Fatal("it goes on")
-		}
-		if !errors.Is(gone.result, cluster.ErrRemoved) {
-			t.Fatalf("it stopped with %v", gone.result)
-		}
+		gone.stopsWith(t, cluster.ErrRemoved, 10*time.Second)
 		c.kill(gone.id)
 	}
 	if err := os.RemoveAll(gone.cfg.Dir); err != nil {
@@ -155,14 +141,7 @@ func TestDirectoryOfAnEarlierMemberStops(t *testing.T) {
 	c.kill(m.id)
 	m.cfg.Dir = old
 	c.start(m.id)
-	select {
-	case <-m.ended:
-	case <-time.After(10 * time.Second):
-		t.Fatal("it goes on")
-	}
-	if !errors.Is(m.result, cluster.ErrRemoved) {
-		t.Errorf("it stopped with %v", m.result)
-	}
+	m.stopsWith(t, cluster.ErrRemoved, 10*time.Second)
 	c.put("k2", "v")
 }
 
