@@ -40,7 +40,7 @@ func (c *logCache) get(index uint64, into *raft.Log) bool {
 	return true
 }
 
-// add takes entries that are durable. They must not be changed afterwards.
+// add takes entries that are in the log. They must not be changed afterwards.
 func (c *logCache) add(entries []*raft.Log) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

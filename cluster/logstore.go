@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -81,8 +82,9 @@ func openBolt(path string) (*raftboltdb.BoltStore, error) {
 }
 
 // logStore stands between raft and the log on disk: it measures, keeps recent
-// entries in memory, and makes the node stop at the first error, because after a
-// failed fsync nobody knows what the disk holds.
+// entries in memory, lets a leader go on while its entries are being written, and makes
+// the node stop at the first error, because after a failed fsync nobody knows what the
+// disk holds.
 type logStore struct {
 	back     backend
 	cache    *logCache
@@ -94,6 +96,10 @@ type logStore struct {
 	observe  func(time.Duration)
 	onConfig func(index uint64, c raft.Configuration) // raft is about to use a configuration
 	onCut    func(first uint64)                       // the log is about to end before first
+
+	behind      behind
+	leads       func() bool // this node is raft's leader; nil: entries are never left behind
+	needsOthers func() bool // it cannot commit anything alone
 
 	running   atomic.Bool // raft's goroutines have started, or are about to
 	failed    atomic.Bool // something has; nothing is written any more
@@ -157,15 +163,28 @@ func (s *logStore) IsMonotonic() bool {
 func (s *logStore) FirstIndex() (uint64, error) { return s.back.FirstIndex() }
 
 // LastIndex returns the index of the last entry, 0 for none.
-func (s *logStore) LastIndex() (uint64, error) { return s.back.LastIndex() }
+func (s *logStore) LastIndex() (uint64, error) {
+	if err := s.settle(math.MaxUint64); err != nil {
+		return 0, err
+	}
+	return s.back.LastIndex()
+}
 
 // GetLog reads an entry. A damaged one stops the node, and ends the goroutine of
 // raft that asked for it: raft would panic.
 func (s *logStore) GetLog(index uint64, into *raft.Log) error {
-	if s.cache.get(index, into) {
+	// Only a leader may read what is not durable: a follower tells its leader that it
+	// has an entry after it has found it here.
+	var err error
+	if s.behind.first.Load() != 0 && !s.leads() {
+		err = s.settle(index)
+	}
+	if err == nil && s.cache.get(index, into) {
 		return nil
 	}
-	err := s.back.GetLog(index, into)
+	if err == nil {
+		err = s.read(index, into)
+	}
 	if errors.Is(err, raft.ErrLogNotFound) || err != nil && err.Error() == raft.ErrLogNotFound.Error() {
 		return raft.ErrLogNotFound // raft compares
 	}
@@ -192,24 +211,53 @@ func (s *logStore) GetLog(index uint64, into *raft.Log) error {
 	return nil
 }
 
+// read reads an entry from the disk, when it is there.
+func (s *logStore) read(index uint64, into *raft.Log) error {
+	if err := s.settle(index); err != nil {
+		return err
+	}
+	return s.back.GetLog(index, into)
+}
+
 // StoreLog appends one entry.
 func (s *logStore) StoreLog(entry *raft.Log) error { return s.StoreLogs([]*raft.Log{entry}) }
 
-// StoreLogs appends entries and returns when they are durable. There is no limit
-// on the time: an abandoned append that is carried out later would spoil the log.
+// StoreLogs appends entries and returns when they are durable, or when they will be
+// and the caller leads (see behind.go). There is no limit on the time: an abandoned
+// append that is carried out later would spoil the log.
 func (s *logStore) StoreLogs(entries []*raft.Log) error {
 	if s.failed.Load() {
 		return errBroken
 	}
-	var size int64
 	for _, e := range entries {
 		if n := int64(len(e.Data)); n > s.maxBytes+entryOverhead {
 			return s.stop(fmt.Errorf("entry %d has %d bytes; %d can be read again", e.Index, n, s.maxBytes))
 		}
-		size += int64(len(e.Data))
 		if e.Type == raft.LogConfiguration && s.onConfig != nil {
 			s.onConfig(e.Index, raft.DecodeConfiguration(e.Data))
 		}
+	}
+	size := bytesOf(entries)
+	if s.mayLeave(entries) {
+		s.cache.add(entries)
+		if s.behind.leave(entries, size, s.writeBehind) {
+			return nil
+		}
+	}
+	if err := s.settle(math.MaxUint64); err != nil {
+		return err
+	}
+	if err := s.write(entries, size); err != nil {
+		return err
+	}
+	s.cache.add(entries)
+	return nil
+}
+
+// write appends entries with size bytes of commands to the log on disk.
+func (s *logStore) write(entries []*raft.Log, size int64) error {
+	if s.failed.Load() {
+		return errBroken
 	}
 	s.since.Store(int64(s.clock.Boot()))
 	began := clock.Mono()
@@ -219,7 +267,6 @@ func (s *logStore) StoreLogs(entries []*raft.Log) error {
 	if err != nil {
 		return s.stop(fmt.Errorf("append to the log: %w", err))
 	}
-	s.cache.add(entries)
 	if s.observe != nil {
 		s.observe(took)
 	}
@@ -263,6 +310,9 @@ func (s *logStore) append(entries []*raft.Log) error {
 func (s *logStore) DeleteRange(first, last uint64) error {
 	if s.failed.Load() {
 		return errBroken
+	}
+	if err := s.settle(last); err != nil {
+		return err
 	}
 	s.cache.clear()
 	if end, err := s.back.LastIndex(); err == nil && last >= end && s.onCut != nil {

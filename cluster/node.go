@@ -11,6 +11,7 @@ import (
 	"hash/maphash"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"path/filepath"
 	"sync"
@@ -209,6 +210,9 @@ func (n *Node) openStorage() error {
 		onConfig: n.reconfigure,
 		onCut:    n.cutOff,
 
+		leads:       n.leads,
+		needsOthers: n.needsOthers,
+
 		slowAfter: n.cfg.ElectionTimeout / 4,
 		onSlow:    n.warnSlow,
 	}
@@ -345,6 +349,9 @@ func (n *Node) shutdown() error {
 	}
 	if n.listener != nil {
 		n.listener.shutdown()
+	}
+	if n.logs != nil {
+		err = errors.Join(err, n.within(shutdownBound, "its log", func() { _ = n.logs.settle(math.MaxUint64) })) // a failure has stopped the node
 	}
 	_ = n.streams.Close() // it is nil
 	n.confirm.close()

@@ -160,6 +160,11 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	if err != nil {
 		err = t.resume(p, target, args, resp, err)
 	}
+	if err == nil && resp.Success && len(args.Entries) > 0 {
+		// raft counts this node for entries that may not be on its disk yet. It must not
+		// count the other one before they are.
+		err = t.node.logs.settle(args.Entries[len(args.Entries)-1].Index)
+	}
 	if r := t.node.raftNode(); err == nil && resp.Success && r != nil && r.CurrentTerm() == args.Term {
 		p.acknowledged(args.PrevLogEntry + uint64(len(args.Entries)))
 	}
