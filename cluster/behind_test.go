@@ -182,7 +182,7 @@ func TestBehindAgreesWithModel(t *testing.T) {
 	waiters.Wait()
 	must(t, s.settle(last))
 	close(done)
-	if end, err := g.backend.LastIndex(); end != last || err != nil || failed != nil {
+	if end, err := g.LastIndex(); end != last || err != nil || failed != nil {
 		t.Errorf("the log ends at %d, %v; appended up to %d; stopped with %v", end, err, last, failed)
 	}
 }

@@ -195,19 +195,25 @@ func (s *logStore) GetLog(index uint64, into *raft.Log) error {
 		}
 		return err
 	}
-	if !s.running.Load() { // raft reads what lies behind the last snapshot when it starts
-		if into.Type == raft.LogCommand && s.check != nil {
-			if err := s.check(into.Data); err != nil {
-				return s.stop(fmt.Errorf("entry %d of the log: %w", index, err))
-			}
-		}
-		if into.Type == raft.LogConfiguration && s.onConfig != nil {
-			s.onConfig(into.Index, raft.DecodeConfiguration(into.Data))
-		}
-		s.mu.Lock()
-		s.mu.sinceAll += int64(len(into.Data))
-		s.mu.Unlock()
+	if s.running.Load() {
+		return nil
 	}
+	return s.replay(into)
+}
+
+// replay takes note of an entry that raft reads behind the last snapshot when it starts.
+func (s *logStore) replay(e *raft.Log) error {
+	if e.Type == raft.LogCommand && s.check != nil {
+		if err := s.check(e.Data); err != nil {
+			return s.stop(fmt.Errorf("entry %d of the log: %w", e.Index, err))
+		}
+	}
+	if e.Type == raft.LogConfiguration && s.onConfig != nil {
+		s.onConfig(e.Index, raft.DecodeConfiguration(e.Data))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.sinceAll += int64(len(e.Data))
 	return nil
 }
 

@@ -345,25 +345,22 @@ const shutdownBound = 5 * time.Second
 func (n *Node) shutdown() error {
 	var err error
 	if r := n.raftNode(); r != nil {
-		err = n.within(shutdownBound, "raft", func() { _ = r.Shutdown().Error() }) // it is nil
+		err = n.within("raft", func() { _ = r.Shutdown().Error() }) // it is nil
 	}
 	if n.listener != nil {
 		n.listener.shutdown()
 	}
-	if n.logs != nil {
-		err = errors.Join(err, n.within(shutdownBound, "its log", func() { _ = n.logs.settle(math.MaxUint64) })) // a failure has stopped the node
-	}
 	_ = n.streams.Close() // it is nil
 	n.confirm.close()
-	err = errors.Join(err, n.within(shutdownBound, "its start or a connection", n.wg.Wait))
+	err = errors.Join(err, n.within("its start or a connection", n.wg.Wait))
 	if r := n.raftNode(); r != nil { // it may have come up meanwhile
-		err = errors.Join(err, n.within(shutdownBound, "raft", func() { _ = r.Shutdown().Error() }))
+		err = errors.Join(err, n.within("raft", func() { _ = r.Shutdown().Error() }))
 	}
-	return err
+	return errors.Join(err, n.within("its log", func() { _ = n.logs.settle(math.MaxUint64) })) // a failure is n.cause
 }
 
-// within waits for f, but not for ever.
-func (n *Node) within(bound time.Duration, what string, f func()) error {
+// within waits for f, but no longer than shutdownBound.
+func (n *Node) within(what string, f func()) error {
 	done := make(chan struct{})
 	n.life.left.Add(1)
 	go func() { // ends with f; if that hangs, with the process
@@ -371,13 +368,13 @@ func (n *Node) within(bound time.Duration, what string, f func()) error {
 		defer n.life.left.Add(-1)
 		f()
 	}()
-	t := time.NewTimer(bound)
+	t := time.NewTimer(shutdownBound)
 	defer t.Stop()
 	select {
 	case <-done:
 		return nil
 	case <-t.C:
-		return fmt.Errorf("%s did not end within %v", what, bound)
+		return fmt.Errorf("%s did not end within %v", what, shutdownBound)
 	}
 }
 
