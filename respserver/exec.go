@@ -140,7 +140,10 @@ func (c *client) endTransaction() {
 	c.unwatchAll()
 }
 
-func (c *client) unwatchAll() { c.seen, c.sess.watching = nil, 0 }
+func (c *client) unwatchAll() {
+	c.seen, c.sess.watching = nil, 0
+	c.card.watching.Store(false)
+}
 
 func discard(conn command.Conn, _ [][]byte) resp.Value {
 	c := conn.(*client)
@@ -327,6 +330,7 @@ func watch(conn command.Conn, args [][]byte) resp.Value {
 		return reply
 	}
 	c.sess.watching += size
+	c.card.watching.Store(true)
 	return reply
 }
 
@@ -360,8 +364,8 @@ const (
 // read runs fn as a read of its own: confirmed, and with due keys removed before
 // it is believed. fn may be called more than once.
 func (c *client) read(db int, fn func(r *store.Reader) resp.Value) resp.Value {
-	confirmed := c.sess.role.Master && !c.srv.cfg.LocalReads
-	if confirmed && !c.confirm() {
+	confirmed := c.sess.role.serves() && !c.srv.cfg.LocalReads
+	if confirmed && !c.fresh() {
 		return errMasterDownReply
 	}
 	var reply resp.Value

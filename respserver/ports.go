@@ -20,6 +20,15 @@ type Confirmer interface {
 	Confirm(ctx context.Context) error
 }
 
+// Passed tells of what this node has passed on to the master.
+type Passed interface {
+	// Written is a log index that covers every command that was passed on and
+	// answered.
+	Written() uint64
+	// Acknowledged is how many replicas the master knows to have the log up to index.
+	Acknowledged(ctx context.Context, index uint64) (int64, error)
+}
+
 // Data is this node's state.
 type Data interface {
 	// View runs fn at the present read instant with database db selected, and
@@ -46,7 +55,16 @@ type Role struct {
 	DiskShort bool
 	// LinkUp tells that this replica has recently heard from the master.
 	LinkUp bool
+	// Forward tells that this node, which is not the master, serves clients as if it
+	// was: Submit, Fresh and Passed pass on to the master what has to be.
+	Forward bool
+	// HandingOver tells that this node hands over, or has just handed over, its
+	// leadership.
+	HandingOver bool
 }
+
+// serves tells whether clients may write here, and read what is newest.
+func (r *Role) serves() bool { return r.Master || r.Forward }
 
 // Roles tells the present role; it is asked once per pipeline and must be cheap.
 type Roles interface {
