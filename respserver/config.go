@@ -48,6 +48,10 @@ type Config struct {
 	// nil the connection ends without a reply; with Abort a nil cancels one.
 	Shutdown func(mode ShutdownMode) error
 
+	// Failover begins what FAILOVER asked for, or says why not; nil on a node that
+	// has no other to hand over to.
+	Failover func(r FailoverRequest) error
+
 	// SizeOf is the size of the log entry a request would make; Tuning says which
 	// are too large. No SizeOf, no refusal.
 	SizeOf func(r *command.Request) int

@@ -156,6 +156,7 @@ func (c *client) settleLog() {
 	g := &c.seg
 	if g.batch == nil {
 		g.batch = command.NewBatch()
+		g.batch.Abandoned = c.hungUp
 	}
 	b := g.batch
 	for i := range g.steps {

@@ -1,0 +1,289 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/internal/clock"
+)
+
+// quietTime is how long a client must have been idle before its connection is closed
+// after a handover.
+const quietTime = 20 * time.Millisecond
+
+// Why the leadership is not handed over.
+var (
+	errHandingOver = errors.New("the leadership is being handed over already")
+	errNoSuccessor = errors.New("no other node can take the leadership over")
+)
+
+// handover is a planned change of the master as this node, the old one, goes through
+// it: what clients ask is parked, the log comes to rest, the successor is elected,
+// what is parked and what comes after it is passed on to the new master, and
+// connections are closed as they become idle.
+//
+// Roles know of it through Node.handovers. While it goes on the loss of the
+// leadership closes no connection; its end does.
+type handover struct {
+	node *Node
+	to   string // the successor
+	hold time.Duration
+	over chan struct{} // closed by the goroutine of roles once nothing of it is left
+	done atomic.Bool   // it is to be over
+}
+
+// handovers are the present handover and how to begin one.
+type handovers struct {
+	present   atomic.Pointer[handover]
+	successor atomic.Pointer[successor]
+	count     struct{ done, failed atomic.Uint64 }
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // of the present one until the successor is told to stand, guarded by mu
+	wg     sync.WaitGroup     // those begun by beginHandover
+}
+
+// successor is a node that has said to be the master of a term.
+type successor struct {
+	id   string
+	term uint64
+}
+
+// master is the node to pass commands on to, "" if it is not known.
+func (n *Node) master() string {
+	v := n.raft.View()
+	if s := n.handovers.successor.Load(); s != nil && s.term >= v.Term && v.Leader == "" {
+		return s.id
+	}
+	return v.Leader
+}
+
+// handOver hands the leadership over to the node with the given id, or the best one if it
+// is empty, and returns nil once another node is master and no client that this
+// node has served is left. With any other result this node may still be the master.
+// ctx bounds how long it may take until the successor is told to stand. A node that is
+// leaving, as it stops, does not go on as master if it fails.
+func (n *Node) handOver(ctx context.Context, to string, leaving bool) error {
+	h, err := n.newHandover(ctx, to)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.hold+n.masterBound())
+	defer cancel()
+	n.handovers.allowAbort(cancel)
+	began := clock.Mono()
+	n.log.Info("handover begins", "to", h.to)
+	err = h.move(ctx)
+	if err == nil {
+		n.log.Info("handed over", "to", h.to, "took", clock.Mono()-began)
+		h.seeOff()
+	} else {
+		n.log.Warn("the leadership was not handed over", "to", h.to, "err", err)
+		if !leaving {
+			h.resume()
+		}
+	}
+	h.end()
+	if err == nil {
+		n.handovers.count.done.Add(1)
+	} else {
+		n.handovers.count.failed.Add(1)
+	}
+	return err
+}
+
+// newHandover makes a handover the present one, if there is none and this node leads
+// and can reach the successor.
+func (n *Node) newHandover(ctx context.Context, to string) (*handover, error) {
+	if !n.roles.Role().Master {
+		return nil, errNotMaster
+	}
+	if to == "" {
+		to = n.raft.Successor()
+	}
+	if to == "" || to == n.self.ID || n.relay.connect(ctx, to) == nil {
+		return nil, errNoSuccessor
+	}
+	h := &handover{node: n, to: to, hold: n.settings.Config().HandoverHold, over: make(chan struct{})}
+	if !n.handovers.present.CompareAndSwap(nil, h) {
+		return nil, errHandingOver
+	}
+	return h, nil
+}
+
+// move parks what clients ask and returns nil once another node is master and gets it.
+func (h *handover) move(ctx context.Context) error {
+	n := h.node
+	n.relay.set(wayParked)
+	if err := n.proposer.Pause(ctx); err != nil {
+		return fmt.Errorf("the log does not come to rest: %w", err)
+	}
+	pause(ctx, quietTime/2) // the last replies are on their way: see reveal
+	n.handovers.allowAbort(nil)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	transferred := n.raft.Transfer(ctx, h.to)
+	if transferred == nil {
+		transferred = h.awaitMaster(ctx)
+	}
+	if transferred != nil {
+		return transferred
+	}
+	h.reveal(ctx)
+	n.relay.set(wayRemote)
+	return nil
+}
+
+// reveal waits until clients know the new master. Some libraries close all connections to the
+// old one at that moment, commands under way or not, and ask the new one the same
+// again (go-redis does). No command may then have been executed whose reply the
+// client has not got yet: that is why everything has been parked for a while, and is
+// not carried out before those libraries had the time to close their connections.
+func (h *handover) reveal(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, h.node.masterBound())
+	defer cancel()
+	for h.node.raft.View().Leader == "" && pause(ctx, passPause) {
+	}
+	pause(ctx, quietTime)
+}
+
+// awaitMaster waits until the successor says that it is master.
+func (h *handover) awaitMaster(ctx context.Context) error {
+	n := h.node
+	conn := n.relay.connect(ctx, h.to)
+	if conn == nil {
+		return errNoSuccessor
+	}
+	term, err := conn.AwaitMaster(ctx)
+	if err != nil {
+		return fmt.Errorf("%s has not become master: %w", h.to, err)
+	}
+	n.handovers.successor.Store(&successor{h.to, term})
+	n.raft.Look()
+	return nil
+}
+
+// seeOff serves clients, through the new master, until each has been idle for a
+// moment, or for as long as they are held.
+func (h *handover) seeOff() {
+	n := h.node
+	ctx, cancel := context.WithTimeout(context.Background(), h.hold)
+	defer cancel()
+	n.data.Retire(ctx, quietTime)
+}
+
+// resume ends a handover that failed. If a majority confirms that this node still
+// leads, and raft takes entries again, clients are served as before. If another node
+// has become master they are sent there, as after a handover that went well.
+func (h *handover) resume() {
+	n := h.node
+	ctx, cancel := context.WithTimeout(context.Background(), n.bound())
+	defer cancel()
+	err := n.raft.Settle(ctx)
+	if err == nil {
+		err = n.raft.Confirm(ctx)
+	}
+	n.proposer.Resume() // it takes nothing unless this node leads still
+	switch {
+	case errors.Is(err, cluster.ErrStuck):
+		n.fail(err)
+	case err == nil:
+		n.relay.set(wayHere)
+		n.log.Info("this node goes on as master")
+	default:
+		n.log.Info("the leadership has moved")
+		n.relay.set(wayRemote)
+		h.seeOff()
+	}
+}
+
+// end has the goroutine of roles end the handover and waits for it.
+func (h *handover) end() {
+	h.done.Store(true)
+	h.node.roles.look()
+	select {
+	case <-h.over:
+	case <-time.After(h.hold): // roles are not followed any more: the node stops
+	}
+	h.node.handovers.allowAbort(nil)
+}
+
+// endHandover ends the present handover if it is to be over: whoever is connected to a
+// node that is not the master any more is sent away. Called by the goroutine of
+// roles.
+func (n *Node) endHandover() {
+	h := n.handovers.present.Load()
+	if h == nil || !h.done.Load() {
+		return
+	}
+	if !n.roles.Role().Master {
+		n.data.CloseClients()
+	}
+	n.handovers.present.Store(nil)
+	close(h.over)
+}
+
+// stepAside ends this node's time as master within a handover: its clients stay, and
+// what they ask is passed on.
+func (n *Node) stepAside() {
+	n.reign.serving.Store(0)
+	n.proposer.StepDown()
+	n.reign.steps.Add(1)
+	n.roles.current.Store(&asideRole)
+}
+
+// allowAbort makes cancel what abort calls; nil for nothing.
+func (h *handovers) allowAbort(cancel context.CancelFunc) {
+	h.mu.Lock()
+	h.cancel = cancel
+	h.mu.Unlock()
+}
+
+// abort gives up the present handover and tells whether there was one that has not
+// gone too far.
+func (h *handovers) abort() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cancel == nil {
+		return false
+	}
+	h.cancel()
+	return true
+}
+
+// beginHandover hands over the leadership in the background, within bound until the
+// successor is told to stand. It returns why it cannot begin.
+func (n *Node) beginHandover(to string, bound time.Duration) error {
+	switch {
+	case !n.roles.Role().Master:
+		return errNotMaster
+	case n.handovers.present.Load() != nil:
+		return errHandingOver
+	case to == "" && n.raft.Successor() == "":
+		return errNoSuccessor
+	}
+	n.handovers.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), bound)
+		defer cancel()
+		_ = n.handOver(ctx, to, false) // it has logged why not
+	})
+	return nil
+}
+
+// leave hands over the leadership before this node stops, if it is the master and
+// another node can take it. SHUTDOWN NOW does not wait for that.
+func (n *Node) leave() {
+	if n.alerts.inHaste.Load() {
+		return
+	}
+	err := n.handOver(context.Background(), "", true)
+	if err != nil && !errors.Is(err, errNotMaster) {
+		n.log.Info("the node stops without a handover", "reason", err)
+	}
+}
