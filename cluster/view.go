@@ -215,6 +215,9 @@ func (n *Node) quorumUntil() time.Duration {
 
 // named is the node that may be named as master, of which term, and until when.
 func (n *Node) named(v *View, now time.Duration) (id string, best uint64, until time.Duration) {
+	if v.IsLeader && n.veil.hides(now) {
+		return "", 0, 0
+	}
 	if v.IsLeader {
 		if age, ok := n.confirm.age(v.Term, now); ok && age < n.window() {
 			return n.cfg.NodeID, v.Term, now - age + n.window()
@@ -271,6 +274,17 @@ func differs(old, v *View) bool {
 	return false
 }
 
+// reignOf is the term in which this node is to be named as master, 0 if it is not.
+func (n *Node) reignOf(now time.Duration) uint64 {
+	if term, ok := n.leading(); ok && n.view.Load().IsLeader {
+		if n.veil.hides(now) {
+			return 0
+		}
+		return term
+	}
+	return n.veil.parting.Load()
+}
+
 // report is this node's answer to a ping of one who has the record with the given
 // hash.
 func (n *Node) report(has uint64) report {
@@ -282,8 +296,9 @@ func (n *Node) report(has uint64) report {
 	}
 	r.instant, r.more.timed = n.cfg.Source.Time()
 	r.more.wall = n.cfg.Clock.WallMilli()
-	if term, ok := n.leading(); ok && n.view.Load().IsLeader {
-		if age, confirmed := n.confirm.age(term, n.cfg.Clock.Boot()); confirmed {
+	now := n.cfg.Clock.Boot()
+	if term := n.reignOf(now); term != 0 {
+		if age, confirmed := n.confirm.age(term, now); confirmed {
 			r.term, r.master, r.age = term, true, age
 		}
 	}

@@ -284,6 +284,18 @@ func (c *Conn) HandOver(ctx context.Context, target string) error {
 	return err
 }
 
+// Veil has the other node keep it to itself, for a while, when it becomes master.
+func (c *Conn) Veil(ctx context.Context) error {
+	_, err := c.number(ctx, askVeil, nothing)
+	return err
+}
+
+// Unveil has the other node tell that it is the master.
+func (c *Conn) Unveil(ctx context.Context) error {
+	_, err := c.number(ctx, askUnveil, nothing)
+	return err
+}
+
 // Part is a run of requests of a batch that has been sent together.
 type Part struct {
 	From, To int // requests [From, To) of the batch

@@ -17,6 +17,8 @@ const (
 	askMaster   = 'M' // say when you are master
 	askAcked    = 'A' // how many replicas have the log up to an index
 	askHandover = 'H' // hand over the leadership
+	askVeil     = 'V' // let nobody know, for a while, that you are the master
+	askUnveil   = 'W' // let it be known
 
 	tellEndings = 'u' // an ending for each unit
 	tellNumber  = 'n' // done; a number

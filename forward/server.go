@@ -39,6 +39,7 @@ type Config struct {
 	Databases func() int               // how many there are
 	Applied   func() uint64            // the log index this node's state has reached
 	Acked     func(index uint64) int64 // how many replicas have the log up to index
+	Veil      func(on bool)            // whether this node, as master, keeps it to itself
 	Log       *slog.Logger
 }
 
@@ -144,6 +145,9 @@ func (p *peerConn) begin(f *frame) (answer func() (kind byte, body []byte), err 
 	case askAcked:
 		index := d.uvarint()
 		return p.number(func(context.Context) (uint64, error) { return uint64(p.srv.cfg.Acked(index)), nil }), d.err
+	case askVeil, askUnveil:
+		p.srv.cfg.Veil(f.kind == askVeil)
+		return p.number(func(context.Context) (uint64, error) { return 0, nil }), nil
 	case askHandover:
 		return p.number(func(ctx context.Context) (uint64, error) { return 0, m.HandOver(ctx, string(f.body)) }), nil
 	}

@@ -31,9 +31,19 @@ func (n *Node) openRelay(table *command.Table) error {
 		Databases: func() int { return n.settings.Config().Databases },
 		Applied:   n.fsm.Applied,
 		Acked:     n.acknowledged,
+		Veil:      n.setVeil,
 		Log:       n.log,
 	})
 	return n.raft.Handle(forwardKind, server.Serve)
+}
+
+// setVeil keeps it back, or lets it be known, that this node is the master.
+func (n *Node) setVeil(on bool) {
+	if on {
+		n.raft.Veil()
+	} else {
+		n.raft.Unveil()
+	}
 }
 
 // acknowledged is how many replicas have the log up to index.

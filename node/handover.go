@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/forward"
 	"github.com/holdfast/holdfast/internal/clock"
 )
 
@@ -119,63 +120,80 @@ func (n *Node) newHandover(ctx context.Context, to string) (*handover, error) {
 // move parks what clients ask and returns nil once another node is master and gets it.
 func (h *handover) move(ctx context.Context) error {
 	n := h.node
-	n.relay.set(wayParked)
-	if err := n.proposer.Pause(ctx); err != nil {
-		return fmt.Errorf("the log does not come to rest: %w", err)
-	}
-	pause(ctx, quietTime/2) // the last replies are on their way: see reveal
-	n.handovers.allowAbort(nil)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	transferred := n.raft.Transfer(ctx, h.to)
-	if transferred == nil {
-		transferred = h.awaitMaster(ctx)
-	}
-	if transferred != nil {
-		return transferred
-	}
-	h.reveal(ctx)
-	n.relay.set(wayRemote)
-	return nil
-}
-
-// reveal waits until clients know the new master. Some libraries close all connections to the
-// old one at that moment, commands under way or not, and ask the new one the same
-// again (go-redis does). No command may then have been executed whose reply the
-// client has not got yet: that is why everything has been parked for a while, and is
-// not carried out before those libraries had the time to close their connections.
-func (h *handover) reveal(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, h.node.masterBound())
-	defer cancel()
-	for h.node.raft.View().Leader == "" && pause(ctx, passPause) {
-	}
-	pause(ctx, quietTime)
-}
-
-// awaitMaster waits until the successor says that it is master.
-func (h *handover) awaitMaster(ctx context.Context) error {
-	n := h.node
 	conn := n.relay.connect(ctx, h.to)
 	if conn == nil {
 		return errNoSuccessor
 	}
+	n.relay.set(wayParked)
+	if err := n.proposer.Pause(ctx); err != nil {
+		return fmt.Errorf("the log does not come to rest: %w", err)
+	}
+	n.handovers.allowAbort(nil)
+	if err := errors.Join(ctx.Err(), conn.Veil(ctx), n.raft.Confirm(ctx)); err != nil {
+		return err
+	}
+	n.raft.Part()
+	err := n.raft.Transfer(ctx, h.to)
+	if err == nil {
+		err = h.awaitMaster(ctx, conn)
+	}
+	if err != nil {
+		_ = conn.Unveil(ctx) // by itself it ends in a moment
+		n.raft.Parted()
+		return err
+	}
+	return nil
+}
+
+// awaitMaster waits until the successor says that it is master.
+func (h *handover) awaitMaster(ctx context.Context, conn *forward.Conn) error {
 	term, err := conn.AwaitMaster(ctx)
 	if err != nil {
 		return fmt.Errorf("%s has not become master: %w", h.to, err)
 	}
-	n.handovers.successor.Store(&successor{h.to, term})
-	n.raft.Look()
+	h.node.handovers.successor.Store(&successor{h.to, term})
 	return nil
 }
 
-// seeOff serves clients, through the new master, until each has been idle for a
-// moment, or for as long as they are held.
+// seeOff passes on to the new master what clients ask, closing each connection behind
+// a reply or when it has been idle for a moment, and those that are left when they have
+// been held for long enough.
+//
+// Some libraries close all connections to the old master, commands under way or not,
+// at the moment in which they hear of the new one, and ask it the same again (go-redis
+// does, and lets transactions fail). So they hear of it when there is nothing under
+// way any more: others go on naming this node, and who connects to it meanwhile waits.
+// That can last no longer than a node that is not the master may be named, and those who
+// have not paused by then are likely to keep many commands under way: such libraries
+// wait for what they have sent.
 func (h *handover) seeOff() {
 	n := h.node
-	ctx, cancel := context.WithTimeout(context.Background(), h.hold)
+	hold, cancel := context.WithTimeout(context.Background(), h.hold)
 	defer cancel()
-	n.data.Retire(ctx, quietTime)
+	veiled, unveil := context.WithTimeout(hold, n.masterBound()/2)
+	defer unveil()
+	n.data.Retire()
+	n.relay.set(wayRemote)
+	gone := n.data.Retired(veiled, quietTime)
+	pause(hold, quietTime/2) // the last replies arrive
+	h.reveal(hold)
+	n.data.Release()
+	if !gone {
+		n.data.Retired(hold, quietTime)
+	}
+}
+
+// reveal lets the new master be known and waits until it is.
+func (h *handover) reveal(ctx context.Context) {
+	n := h.node
+	n.raft.Parted()
+	if conn := n.relay.connect(ctx, h.to); conn != nil {
+		_ = conn.Unveil(ctx) // by itself it ends in a moment
+	}
+	n.raft.Look()
+	for n.raft.View().Leader == "" && pause(ctx, passPause) {
+	}
+	pause(ctx, quietTime/2) // the third node looks as often
 }
 
 // resume ends a handover that failed. If a majority confirms that this node still
@@ -198,7 +216,6 @@ func (h *handover) resume() {
 		n.log.Info("this node goes on as master")
 	default:
 		n.log.Info("the leadership has moved")
-		n.relay.set(wayRemote)
 		h.seeOff()
 	}
 }
@@ -225,6 +242,7 @@ func (n *Node) endHandover() {
 	if !n.roles.Role().Master {
 		n.data.CloseClients()
 	}
+	n.data.Stay()
 	n.handovers.present.Store(nil)
 	close(h.over)
 }

@@ -50,7 +50,7 @@ func (c *client) serve() {
 			c.failed(err)
 			return
 		}
-		if err := c.carryOut(cmds); err != nil || c.sess.ending || !c.life.end(c.srv.gate.tick.Load()) {
+		if err := c.carryOut(cmds); err != nil || c.sess.ending || c.retires() || !c.life.end(c.srv.gate.tick.Load()) {
 			return
 		}
 	}

@@ -2,17 +2,36 @@ package respserver
 
 import (
 	"context"
+	"net"
+	"syscall"
 	"time"
 )
 
 // retirePolls is how often per quiet time connections are looked at.
 const retirePolls = 4
 
-// Retire closes connections that have nothing to ask any more: each once it has been
-// idle for quiet, without a transaction begun or a key watched. It returns when
-// none is left, or when ctx ends, which leaves the others to CloseClients. Until then
-// new ones are served like those before.
-func (s *Server) Retire(ctx context.Context, quiet time.Duration) {
+// retirement is how a server sends its clients away without any of them losing a
+// command: a connection is closed right behind a reply, so that a client that waits
+// for one before it sends the next command sees the end when it has nothing under way.
+// Guarded by Server.mu.
+type retirement struct {
+	hold bool       // new connections wait
+	held []net.Conn // those that do
+}
+
+// Retire begins to send clients away. From now on a connection is closed as soon as
+// what it has sent was answered, unless it has begun a transaction or watches keys; and
+// new connections are accepted and left waiting.
+func (s *Server) Retire() {
+	s.mu.Lock()
+	s.mu.retired.hold = true
+	s.mu.Unlock()
+	s.retiring.Store(true)
+}
+
+// Retired closes connections that have been idle for quiet and returns when none is
+// left, true then, or when ctx ends. Connections that wait since Retire do not count.
+func (s *Server) Retired(ctx context.Context, quiet time.Duration) bool {
 	poll := time.NewTicker(quiet / retirePolls)
 	defer poll.Stop()
 	seen := make(map[*client]stillness)
@@ -20,10 +39,40 @@ func (s *Server) Retire(ctx context.Context, quiet time.Duration) {
 		seen = s.retire(seen, quiet)
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-poll.C:
 		}
 	}
+	return true
+}
+
+// Release closes the connections that wait; later ones are served. Nothing of what
+// they have sent was carried out.
+func (s *Server) Release() {
+	s.mu.Lock()
+	held := s.mu.retired.held
+	s.mu.retired.hold, s.mu.retired.held = false, nil
+	s.mu.Unlock()
+	for _, conn := range held {
+		_ = conn.Close() // whoever it was asks elsewhere
+	}
+}
+
+// Stay ends what Retire began, for who is connected then and comes later.
+func (s *Server) Stay() {
+	s.retiring.Store(false)
+	s.Release()
+}
+
+// detain keeps a new connection waiting if new ones have to; false if not.
+func (s *Server) detain(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.mu.retired.hold {
+		return false
+	}
+	s.mu.retired.held = append(s.mu.retired.held, conn)
+	return true
 }
 
 // stillness is since when a connection has begun nothing.
@@ -41,7 +90,7 @@ func (s *Server) retire(seen map[*client]stillness, quiet time.Duration) map[*cl
 		before, known := seen[c]
 		turns := c.life.turns.Load()
 		switch {
-		case !known || turns != before.turns || c.engaged():
+		case !known || turns != before.turns || c.life.bits.Load()&lifeBusy != 0 || c.engaged():
 			next[c] = stillness{turns, at}
 		case at-before.since < quiet:
 			next[c] = before
@@ -52,8 +101,25 @@ func (s *Server) retire(seen map[*client]stillness, quiet time.Duration) map[*cl
 	return next
 }
 
-// engaged tells whether something is under way or would be lost with the connection.
-// It is safe for concurrent use.
-func (c *client) engaged() bool {
-	return c.life.bits.Load()&lifeBusy != 0 || c.card.multi.Load() >= 0 || c.card.watching.Load()
+// engaged tells whether a transaction has begun or keys are watched: the client is about
+// to go on. It is safe for concurrent use.
+func (c *client) engaged() bool { return c.card.multi.Load() >= 0 || c.card.watching.Load() }
+
+// retires tells whether the connection is to be closed behind the replies that were
+// just sent: nothing more has come from the client.
+func (c *client) retires() bool {
+	return c.srv.retiring.Load() && !c.engaged() && c.rd.Buffered() == 0 && !c.unread()
+}
+
+// unread tells whether the kernel has bytes of the client that were not read.
+func (c *client) unread() (some bool) {
+	if c.out.raw == nil {
+		return false
+	}
+	_ = c.out.raw.Control(func(fd uintptr) { // an ended connection has none
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		some = err == nil && n > 0
+	})
+	return some
 }
