@@ -272,6 +272,23 @@ func (c *Conn) AwaitMaster(ctx context.Context) (term uint64, err error) {
 	return c.number(ctx, askMaster, nothing)
 }
 
+// Versions are the versions of keys for WATCH, as the confirmed master has them.
+func (c *Conn) Versions(ctx context.Context, db int, keys [][]byte) ([]uint64, error) {
+	body, err := c.ask(askVersions, func(dst []byte) []byte { return appendCall(dst, db, keys) }).wait(ctx, tellNumbers)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]uint64, 0, len(keys))
+	d := decoder{b: body}
+	for range keys {
+		list = append(list, d.uvarint())
+	}
+	if d.err != nil || len(d.b) > 0 {
+		return nil, ErrUnknown
+	}
+	return list, nil
+}
+
 // Acked is how many replicas have acknowledged the master's log up to index.
 func (c *Conn) Acked(ctx context.Context, index uint64) (uint64, error) {
 	return c.number(ctx, askAcked, func(dst []byte) []byte { return binary.AppendUvarint(dst, index) })

@@ -17,11 +17,13 @@ const (
 	askMaster   = 'M' // say when you are master
 	askAcked    = 'A' // how many replicas have the log up to an index
 	askHandover = 'H' // hand over the leadership
+	askVersions = 'K' // what WATCH remembers of keys
 	askVeil     = 'V' // let nobody know, for a while, that you are the master
 	askUnveil   = 'W' // let it be known
 
 	tellEndings = 'u' // an ending for each unit
 	tellNumber  = 'n' // done; a number
+	tellNumbers = 'v' // done; numbers
 	tellRefused = 'r' // nothing was done: this node is not the master
 	tellError   = 'e' // nothing was done, and for good; an error
 )

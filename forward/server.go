@@ -25,11 +25,10 @@ type Master interface {
 	Index(ctx context.Context) (uint64, error)
 	// Expire commits the removal of due keys and returns the log index after it.
 	Expire(ctx context.Context, victims []store.Victim) (uint64, error)
+	// Versions are what WATCH remembers of keys, once this node is confirmed as master.
+	Versions(ctx context.Context, db int, keys [][]byte) ([]uint64, error)
 	// Await returns the term of this node once it is the confirmed master.
 	Await(ctx context.Context) (uint64, error)
-	// HandOver begins to hand over the leadership, to the node with the given id if
-	// that is not empty. An error of type resp.Error is told to whoever asked.
-	HandOver(ctx context.Context, target string) error
 }
 
 // Config is what a Server is built of.
@@ -37,10 +36,13 @@ type Config struct {
 	Master    Master
 	Table     Table
 	Databases func() int               // how many there are
-	Applied   func() uint64            // the log index this node's state has reached
+	Answered  func() uint64            // a log index that covers what this node has answered
 	Acked     func(index uint64) int64 // how many replicas have the log up to index
-	Veil      func(on bool)            // whether this node, as master, keeps it to itself
-	Log       *slog.Logger
+	// HandOver begins to hand over the leadership, to the node with the given id if
+	// that is not empty. An error of type resp.Error is told to whoever asked.
+	HandOver func(target string) error
+	Veil     func(on bool) // whether this node, as master, keeps it to itself
+	Log      *slog.Logger
 }
 
 // Server answers other nodes. It is safe for concurrent use.
@@ -149,7 +151,9 @@ func (p *peerConn) begin(f *frame) (answer func() (kind byte, body []byte), err 
 		p.srv.cfg.Veil(f.kind == askVeil)
 		return p.number(func(context.Context) (uint64, error) { return 0, nil }), nil
 	case askHandover:
-		return p.number(func(ctx context.Context) (uint64, error) { return 0, m.HandOver(ctx, string(f.body)) }), nil
+		return p.number(func(context.Context) (uint64, error) { return 0, p.srv.cfg.HandOver(string(f.body)) }), nil
+	case askVersions:
+		return p.versions(&d)
 	}
 	return nil, errFrame
 }
@@ -167,7 +171,28 @@ func (p *peerConn) units(d *decoder) (answer func() (byte, []byte), err error) {
 	p.srv.cfg.Master.Submit(b)
 	return func() (byte, []byte) {
 		<-b.Done() // within the bound of a proposal
-		return tellEndings, appendEndings(nil, p.srv.cfg.Applied(), b)
+		return tellEndings, appendEndings(nil, p.srv.cfg.Answered(), b)
+	}, nil
+}
+
+// versions answers what WATCH asks.
+func (p *peerConn) versions(d *decoder) (answer func() (byte, []byte), err error) {
+	db, keys, err := d.keys()
+	if err != nil {
+		return nil, err
+	}
+	return func() (byte, []byte) {
+		ctx, cancel := context.WithTimeout(p.ctx, askBound)
+		defer cancel()
+		list, err := p.srv.cfg.Master.Versions(ctx, db, keys)
+		if err != nil {
+			return tellRefused, nil
+		}
+		var body []byte
+		for _, v := range list {
+			body = binary.AppendUvarint(body, v)
+		}
+		return tellNumbers, body
 	}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 // Units on the wire, all numbers as varints and all strings with their length:
 //
+//	keys     database count key…
 //	units    count unit…
 //	unit     0 call | 1 watches calls
 //	call     database words
@@ -216,6 +217,18 @@ func (d *decoder) exec() *command.Exec {
 		x.Queue = append(x.Queue, command.Queued{Spec: spec, DB: db, Args: args})
 	}
 	return x
+}
+
+// keys are a database and keys of it.
+func (d *decoder) keys() (db int, keys [][]byte, err error) {
+	db = d.db()
+	for range d.count() {
+		keys = append(keys, d.text())
+	}
+	if d.err != nil || len(d.b) > 0 {
+		return 0, nil, errUnit
+	}
+	return db, keys, nil
 }
 
 // call is a command that reads or changes the state: nothing else is forwarded.

@@ -2,10 +2,13 @@ package node
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/forward"
+	"github.com/holdfast/holdfast/resp"
 	"github.com/holdfast/holdfast/store"
 )
 
@@ -17,21 +20,23 @@ const forwardKind = "forward1"
 // nodes come that way to this one.
 func (n *Node) openRelay(table *command.Table) error {
 	n.relay = newRelay(relayConfig{
-		submit:  n.proposer.Submit,
-		expire:  n.proposer.Expire,
-		confirm: n.raft.Confirm,
-		applied: n.fsm.WaitApplied,
-		self:    n.settings.Config().NodeID,
-		master:  n.master,
-		dial:    func(ctx context.Context, id string) (net.Conn, error) { return n.raft.Dial(ctx, id, forwardKind) },
+		submit:   n.proposer.Submit,
+		expire:   n.proposer.Expire,
+		confirm:  n.raft.Confirm,
+		applied:  n.fsm.WaitApplied,
+		versions: master{n}.Versions,
+		self:     n.settings.Config().NodeID,
+		master:   n.master,
+		dial:     func(ctx context.Context, id string) (net.Conn, error) { return n.raft.Dial(ctx, id, forwardKind) },
 	})
 	server := forward.NewServer(forward.Config{
 		Master:    master{n},
 		Table:     table,
 		Databases: func() int { return n.settings.Config().Databases },
-		Applied:   n.fsm.Applied,
+		Answered:  n.fsm.Answered,
 		Acked:     n.acknowledged,
 		Veil:      n.setVeil,
+		HandOver:  n.handOverFor,
 		Log:       n.log,
 	})
 	return n.raft.Handle(forwardKind, server.Serve)
@@ -63,23 +68,113 @@ type master struct{ n *Node }
 var _ forward.Master = master{}
 
 // Submit takes a batch to the log; the Proposer refuses it if this node is not the
-// master.
-func (m master) Submit(b *command.Batch) { m.n.proposer.Submit(b) }
+// master. A batch of reads only has no place there.
+func (m master) Submit(b *command.Batch) {
+	for i := range b.Requests {
+		if r := &b.Requests[i]; r.Exec != nil || r.Spec.Do.Route != command.RouteRead {
+			m.n.proposer.Submit(b)
+			return
+		}
+	}
+	b.Start()
+	go m.read(b) // within the bounds of a confirmation and of proposals
+}
+
+// read answers reads, or refuses them if this node is not confirmed as master.
+func (m master) read(b *command.Batch) {
+	ctx, cancel := context.WithTimeout(context.Background(), passBound)
+	defer cancel()
+	confirmed := m.n.raft.Confirm(ctx) == nil
+	for i, n := 0, len(b.Requests); i < n; i++ {
+		if !confirmed {
+			b.End(i, command.Refused, resp.Err(resp.ErrReadOnly))
+			continue
+		}
+		reply, err := m.answer(ctx, &b.Requests[i])
+		if err != nil {
+			b.End(i, command.Refused, resp.Err(resp.ErrMasterDown))
+			continue
+		}
+		b.End(i, command.Replied, reply)
+	}
+}
+
+// frozenFrom is the size of a database from which reads over the whole of it run on a
+// frozen view.
+const frozenFrom = 1000
+
+// answer runs one read.
+func (m master) answer(ctx context.Context, q *command.Request) (reply resp.Value, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.n.log.Error("panic in a read of another node", "cmd", q.Spec.FullName(), "type", fmt.Sprintf("%T", p))
+			reply, err = resp.Err(resp.ErrInternal), nil
+		}
+	}()
+	do, freeze := &q.Spec.Do, false
+	err = m.view(ctx, q.DB, func(r *store.Reader) {
+		if freeze = do.Frozen != nil && r.Len() > frozenFrom; !freeze {
+			reply = do.Read(r, q.Args)
+		}
+	})
+	if err == nil && freeze {
+		f := m.n.fsm.Freeze()
+		defer f.Release()
+		reply = do.Frozen(f, q.DB, q.Args)
+	}
+	return reply, err
+}
+
+// expireRounds is how often a read is run again because it met due keys.
+const expireRounds = 16
+
+// view runs fn. Due keys that it meets are removed before it is believed, and it is run
+// again.
+func (m master) view(ctx context.Context, db int, fn func(r *store.Reader)) error {
+	for range expireRounds {
+		victims := m.n.fsm.View(db, fn)
+		if len(victims) == 0 {
+			return nil
+		}
+		if err := m.n.proposer.Expire(ctx, victims); err != nil {
+			return err
+		}
+	}
+	return errDue
+}
+
+// Versions are what WATCH remembers of keys.
+func (m master) Versions(ctx context.Context, db int, keys [][]byte) (list []uint64, err error) {
+	if err := m.n.raft.Confirm(ctx); err != nil {
+		return nil, err
+	}
+	err = m.view(ctx, db, func(r *store.Reader) {
+		list = list[:0]
+		for _, k := range keys {
+			r.Peek(k)
+			list = append(list, r.Version(k))
+		}
+	})
+	return list, err
+}
+
+// errDue is why a read is not answered that has met due keys again and again.
+var errDue = errors.New("keys become due faster than they are removed")
 
 // Index is the log index that a read needs. It is taken first: a majority confirms
 // that this node was the master after that.
 func (m master) Index(ctx context.Context) (uint64, error) {
-	index := m.n.fsm.Applied()
+	index := m.n.fsm.Answered()
 	return index, m.n.raft.Confirm(ctx)
 }
 
 // Expire commits the removal of due keys.
 func (m master) Expire(ctx context.Context, victims []store.Victim) (uint64, error) {
 	if len(victims) == 0 {
-		return m.n.fsm.Applied(), nil
+		return m.n.fsm.Answered(), nil
 	}
 	err := m.n.proposer.Expire(ctx, victims)
-	return m.n.fsm.Applied(), err
+	return m.n.fsm.Answered(), err
 }
 
 // Await waits until this node is the confirmed master.
@@ -97,7 +192,7 @@ func (m master) Await(ctx context.Context) (uint64, error) {
 // awaitPause is how often Await looks; a handover waits for it.
 const awaitPause = passPause / 2
 
-// HandOver begins a handover.
-func (m master) HandOver(_ context.Context, target string) error {
-	return failoverError(m.n.beginHandover(target, m.n.bound()))
+// handOverFor begins a handover that another node asks for.
+func (n *Node) handOverFor(target string) error {
+	return failoverError(n.beginHandover(target, n.bound()))
 }

@@ -17,6 +17,10 @@ import (
 // after a handover.
 const quietTime = 20 * time.Millisecond
 
+// lastWords is for how long a node that stops still tells clients on its Sentinel port
+// who the master is: those that were sent away ask there first.
+const lastWords = 100 * time.Millisecond
+
 // Why the leadership is not handed over.
 var (
 	errHandingOver = errors.New("the leadership is being handed over already")
@@ -301,7 +305,10 @@ func (n *Node) leave() {
 		return
 	}
 	err := n.handOver(context.Background(), "", true)
-	if err != nil && !errors.Is(err, errNotMaster) {
+	switch {
+	case err == nil:
+		pause(context.Background(), lastWords)
+	case !errors.Is(err, errNotMaster):
 		n.log.Info("the node stops without a handover", "reason", err)
 	}
 }

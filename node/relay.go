@@ -38,9 +38,11 @@ type relayConfig struct {
 	expire  func(ctx context.Context, victims []store.Victim) error // likewise
 	confirm func(ctx context.Context) error                         // that this node is the master
 	applied func(ctx context.Context, index uint64) error           // waits until the state has reached index
-	self    string
-	master  func() string // id of the master, "" while it is unknown
-	dial    func(ctx context.Context, id string) (net.Conn, error)
+	// versions are what WATCH remembers of keys, if this node is the confirmed master.
+	versions func(ctx context.Context, db int, keys [][]byte) ([]uint64, error)
+	self     string
+	master   func() string // id of the master, "" while it is unknown
+	dial     func(ctx context.Context, id string) (net.Conn, error)
 }
 
 // relay is the way of clients' commands from the data port. On the master it leads to
@@ -254,7 +256,15 @@ func notMaster(list []forward.Ending) bool {
 }
 
 // refuse refuses what has not ended.
-func (p *passage) refuse() { p.end(p.all, command.Refused, resp.Err(resp.ErrReadOnly)) }
+func (p *passage) refuse() {
+	for p.from < p.all {
+		why := resp.ErrReadOnly
+		if r := &p.batch.Requests[p.from]; r.Exec == nil && r.Spec.Do.Route == command.RouteRead {
+			why = resp.ErrMasterDown
+		}
+		p.end(p.from+1, command.Refused, resp.Err(why))
+	}
+}
 
 // end ends the requests up to to.
 func (p *passage) end(to int, o command.Outcome, reply resp.Value) {
@@ -287,6 +297,23 @@ func (r *relay) Acknowledged(ctx context.Context, index uint64) (int64, error) {
 	}
 	n, err := conn.Acked(ctx, index)
 	return int64(n), err
+}
+
+// Versions are what WATCH remembers of keys, as the master tells.
+func (r *relay) Versions(ctx context.Context, db int, keys [][]byte) (list []uint64, err error) {
+	err = r.persist(ctx, func(ctx context.Context) error {
+		conn, self := r.reach(ctx)
+		switch {
+		case self:
+			list, err = r.cfg.versions(ctx, db, keys)
+		case conn == nil:
+			err = forward.ErrRefused
+		default:
+			list, err = conn.Versions(ctx, db, keys)
+		}
+		return err
+	})
+	return list, err
 }
 
 // Confirm returns nil once this node's state holds everything that had been answered

@@ -167,7 +167,8 @@ func exec(conn command.Conn, _ [][]byte) resp.Value {
 	switch {
 	case t.broken:
 		return resp.Err(resp.ErrExecAbort)
-	case t.log:
+	case t.log, c.passesReads() && (t.reads || len(t.exec.Watch) > 0):
+		t.log = true
 		return c.execLog(t)
 	case t.reads || len(t.exec.Watch) > 0:
 		c.planRead(c.now.asStep(t, stepExec), true)
@@ -316,6 +317,9 @@ func watch(conn command.Conn, args [][]byte) resp.Value {
 		return resp.Err(resp.ErrTooManyWatched)
 	}
 	keys := copyArgs(names, size)
+	if c.passesReads() {
+		return c.watchThere(keys, size)
+	}
 	first := len(c.seen)
 	reply := c.read(c.sess.db, func(r *store.Reader) resp.Value {
 		c.seen = c.seen[:first]
@@ -332,6 +336,24 @@ func watch(conn command.Conn, args [][]byte) resp.Value {
 	c.sess.watching += size
 	c.card.watching.Store(true)
 	return reply
+}
+
+// watchThere remembers the versions that the master tells; they are the same on all
+// nodes.
+func (c *client) watchThere(keys [][]byte, size int) resp.Value {
+	c.life.waits.Store(c.srv.gate.tick.Load())
+	versions, err := c.srv.cfg.Passed.Versions(c.life.ctx, c.sess.db, keys)
+	c.life.waits.Store(0)
+	if err != nil || len(versions) != len(keys) {
+		c.gaveUp()
+		return errMasterDownReply
+	}
+	for i, k := range keys {
+		c.seen = append(c.seen, watched{DB: c.sess.db, Key: k, Version: versions[i]})
+	}
+	c.sess.watching += size
+	c.card.watching.Store(true)
+	return resp.OK
 }
 
 // unwatched are those keys that are not watched yet, as far as a short look

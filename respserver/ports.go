@@ -25,6 +25,8 @@ type Passed interface {
 	// Written is a log index that covers every command that was passed on and
 	// answered.
 	Written() uint64
+	// Versions are what the master would have WATCH remember of keys.
+	Versions(ctx context.Context, db int, keys [][]byte) ([]uint64, error)
 	// Acknowledged is how many replicas the master knows to have the log up to index.
 	Acknowledged(ctx context.Context, index uint64) (int64, error)
 }
@@ -56,7 +58,8 @@ type Role struct {
 	// LinkUp tells that this replica has recently heard from the master.
 	LinkUp bool
 	// Forward tells that this node, which is not the master, serves clients as if it
-	// was: Submit, Fresh and Passed pass on to the master what has to be.
+	// was: Submit passes on to the master what it gets, which may then be a batch of
+	// reads only, and Fresh and Passed ask it.
 	Forward bool
 	// HandingOver tells that this node hands over, or has just handed over, its
 	// leadership.
@@ -82,7 +85,8 @@ type ReplicaState struct {
 
 // Replication tells how far the log has come.
 type Replication interface {
-	// Index is the log index this node's state has reached. It is cheap.
+	// Index is the log index this node's state has reached; it covers everything that was
+	// answered before the call. It is cheap.
 	Index() uint64
 	// History is the identity of the replicated history, 40 hex digits, the same on
 	// all nodes of a cluster; empty while there is none.

@@ -139,16 +139,23 @@ func (c *client) settle() {
 		return
 	}
 	g.settling = true
-	if g.log == 0 && g.reads > 0 {
+	passed := g.reads > 0 && c.passesReads()
+	if g.log == 0 && g.reads > 0 && !passed {
 		c.settleReads()
 	} else {
-		if g.log > 0 {
+		if g.log > 0 || passed {
 			c.settleLog()
 		}
 		c.encode(0, len(g.steps))
 	}
 	g.clear()
 	g.settling = false
+}
+
+// passesReads tells whether reads take the way of writes: they are passed on, and
+// the master answers them sooner than this node could tell that its state is fresh.
+func (c *client) passesReads() bool {
+	return c.sess.role.Forward && !c.srv.cfg.LocalReads
 }
 
 // settleLog submits the segment as one batch and waits for its end.
@@ -180,7 +187,7 @@ func (c *client) settleLog() {
 		c.sess.lost = c.sess.lost || b.Requests[n].Outcome == command.InDoubt
 		n++
 	}
-	c.sess.wrote = true
+	c.sess.wrote = c.sess.wrote || g.log > 0
 	b.Reset()
 	if cap(b.Requests) > keptSteps {
 		g.batch = nil
