@@ -215,10 +215,8 @@ func (n *Node) quorumUntil() time.Duration {
 
 // named is the node that may be named as master, of which term, and until when.
 func (n *Node) named(v *View, now time.Duration) (id string, best uint64, until time.Duration) {
-	if v.IsLeader && n.veil.hides(now) {
-		return "", 0, 0
-	}
-	if v.IsLeader {
+	hidden := n.veil.hides(now)
+	if v.IsLeader && !hidden {
 		if age, ok := n.confirm.age(v.Term, now); ok && age < n.window() {
 			return n.cfg.NodeID, v.Term, now - age + n.window()
 		}
@@ -231,7 +229,7 @@ func (n *Node) named(v *View, now time.Duration) (id string, best uint64, until 
 			best, id, until = rep.term, p.id, end
 		}
 	}
-	if id != "" && best < v.Term && v.RaftLeader {
+	if id != "" && best < v.Term && v.RaftLeader && !hidden {
 		return "", 0, 0 // this node was elected after it
 	}
 	return id, best, until

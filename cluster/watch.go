@@ -100,7 +100,7 @@ func (n *Node) watchProgress(r *raft.Raft, now time.Duration) {
 }
 
 // hurry is how many pings are sent in place of one while it is open who leads.
-const hurry = 6
+const hurry = 12
 
 // unsettled tells whether a term has begun a moment ago whose leader is not known
 // yet: until it is, clients ask in vain.

@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast/holdfast/cluster"
 	"github.com/holdfast/holdfast/forward"
 	"github.com/holdfast/holdfast/internal/clock"
+	"github.com/holdfast/holdfast/respserver"
 )
 
 // quietTime is how long a client must have been idle before its connection is closed
@@ -35,11 +36,12 @@ var (
 // Roles know of it through Node.handovers. While it goes on the loss of the
 // leadership closes no connection; its end does.
 type handover struct {
-	node *Node
-	to   string // the successor
-	hold time.Duration
-	over chan struct{} // closed by the goroutine of roles once nothing of it is left
-	done atomic.Bool   // it is to be over
+	node  *Node
+	to    string // the successor
+	hold  time.Duration
+	still respserver.Stillness // of clients when parking began
+	over  chan struct{}        // closed by the goroutine of roles once nothing of it is left
+	done  atomic.Bool          // it is to be over
 }
 
 // handovers are the present handover and how to begin one.
@@ -128,6 +130,7 @@ func (h *handover) move(ctx context.Context) error {
 	if conn == nil {
 		return errNoSuccessor
 	}
+	h.still = n.data.Still()
 	n.relay.set(wayParked)
 	if err := n.proposer.Pause(ctx); err != nil {
 		return fmt.Errorf("the log does not come to rest: %w", err)
@@ -178,26 +181,26 @@ func (h *handover) seeOff() {
 	defer unveil()
 	n.data.Retire()
 	n.relay.set(wayRemote)
-	gone := n.data.Retired(veiled, quietTime)
+	gone := n.data.Retired(veiled, quietTime, h.still)
 	pause(hold, quietTime/2) // the last replies arrive
 	h.reveal(hold)
 	n.data.Release()
 	if !gone {
-		n.data.Retired(hold, quietTime)
+		n.data.Retired(hold, quietTime, nil)
 	}
 }
 
 // reveal lets the new master be known and waits until it is.
 func (h *handover) reveal(ctx context.Context) {
 	n := h.node
-	n.raft.Parted()
 	if conn := n.relay.connect(ctx, h.to); conn != nil {
 		_ = conn.Unveil(ctx) // by itself it ends in a moment
 	}
 	n.raft.Look()
-	for n.raft.View().Leader == "" && pause(ctx, passPause) {
+	for n.raft.View().Leader == "" && pause(ctx, passPause) { // it is named elsewhere until then, too
 	}
-	pause(ctx, quietTime/2) // the third node looks as often
+	pause(ctx, quietTime/2) // the others look as often
+	n.raft.Parted()
 }
 
 // resume ends a handover that failed. If a majority confirms that this node still

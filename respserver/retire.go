@@ -30,20 +30,34 @@ func (s *Server) Retire() {
 }
 
 // Retired closes connections that have been idle for quiet and returns when none is
-// left, true then, or when ctx ends. Connections that wait since Retire do not count.
-func (s *Server) Retired(ctx context.Context, quiet time.Duration) bool {
+// left, true then, or when ctx ends. What has happened since the call of Still that
+// returned seen is known; nil for nothing. Connections that wait since Retire do not
+// count.
+func (s *Server) Retired(ctx context.Context, quiet time.Duration, seen Stillness) bool {
 	poll := time.NewTicker(quiet / retirePolls)
 	defer poll.Stop()
-	seen := make(map[*client]stillness)
-	for s.connected() > 0 {
-		seen = s.retire(seen, quiet)
+	for {
+		if seen = s.retire(seen, quiet); s.connected() == 0 {
+			return true
+		}
 		select {
 		case <-ctx.Done():
 			return false
 		case <-poll.C:
 		}
 	}
-	return true
+}
+
+// Stillness is which connections have done nothing since when.
+type Stillness map[*client]stillness
+
+// Still notes what connections are doing now.
+func (s *Server) Still() Stillness {
+	seen, at := make(Stillness), now()
+	for _, c := range s.clients() {
+		seen[c] = stillness{c.life.turns.Load(), at}
+	}
+	return seen
 }
 
 // Release closes the connections that wait; later ones are served. Nothing of what
@@ -83,8 +97,8 @@ type stillness struct {
 
 // retire closes the connections that have been still for long enough, and returns
 // those to look at again.
-func (s *Server) retire(seen map[*client]stillness, quiet time.Duration) map[*client]stillness {
-	next := make(map[*client]stillness)
+func (s *Server) retire(seen Stillness, quiet time.Duration) Stillness {
+	next := make(Stillness)
 	at := now()
 	for _, c := range s.clients() {
 		before, known := seen[c]
@@ -92,7 +106,7 @@ func (s *Server) retire(seen map[*client]stillness, quiet time.Duration) map[*cl
 		switch {
 		case !known || turns != before.turns || c.life.bits.Load()&lifeBusy != 0 || c.engaged():
 			next[c] = stillness{turns, at}
-		case at-before.since < quiet:
+		case at-before.since < quiet || c.unread():
 			next[c] = before
 		default:
 			c.life.doom()
