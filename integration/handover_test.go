@@ -152,7 +152,10 @@ func (j *counting) step(key string, n int, count int64) (int64, error) {
 		})
 		next = incr.Val()
 	}
-	if err == nil && next != want {
+	if err != nil {
+		return next, fmt.Errorf("step %d: %w", n%4, err)
+	}
+	if next != want {
 		err = fmt.Errorf("step %d of %s: got %d, want %d", n%4, key, next, want)
 	}
 	return next, err

@@ -50,7 +50,7 @@ func (c *client) serve() {
 			c.failed(err)
 			return
 		}
-		if err := c.carryOut(cmds); err != nil || c.sess.ending || c.retires() || !c.life.end(c.srv.gate.tick.Load()) {
+		if err := c.carryOut(cmds); err != nil || c.sess.ending || !c.life.end(c.srv.gate.tick.Load()) {
 			return
 		}
 	}
@@ -130,6 +130,10 @@ func (c *client) carryOut(cmds []resp.Command) error {
 		return c.sess.failed
 	}
 	c.sess.ending = c.sess.ending || c.sess.lost
+	if c.retires() {
+		c.sess.ending = true
+		c.out.cork()
+	}
 	return c.flush()
 }
 

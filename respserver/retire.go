@@ -119,10 +119,21 @@ func (s *Server) retire(seen Stillness, quiet time.Duration) Stillness {
 // to go on. It is safe for concurrent use.
 func (c *client) engaged() bool { return c.card.multi.Load() >= 0 || c.card.watching.Load() }
 
-// retires tells whether the connection is to be closed behind the replies that were
-// just sent: nothing more has come from the client.
+// retires tells whether the connection is to be closed behind the replies that are
+// about to be sent: nothing more has come from the client.
 func (c *client) retires() bool {
 	return c.srv.retiring.Load() && !c.engaged() && c.rd.Buffered() == 0 && !c.unread()
+}
+
+// cork keeps what is sent from now on from leaving before the connection is closed, so
+// that the client gets the last reply and the end of the connection at once.
+func (o *output) cork() {
+	if o.raw == nil {
+		return
+	}
+	_ = o.raw.Control(func(fd uintptr) { // without it the end comes a little later
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CORK, 1) // as above
+	})
 }
 
 // unread tells whether the kernel has bytes of the client that were not read.

@@ -318,7 +318,10 @@ func (c *client) written() (index uint64) {
 // master can be asked.
 func (c *client) acknowledged(index uint64) (n int64) {
 	if c.sess.role.Forward {
-		n, _ = c.srv.cfg.Passed.Acknowledged(c.life.ctx, index) // none, then
+		n, err := c.srv.cfg.Passed.Acknowledged(c.life.ctx, index)
+		if err != nil {
+			return 0
+		}
 		return n
 	}
 	for _, p := range c.srv.replicas() {
