@@ -108,3 +108,37 @@ func TestVeilFallsByItself(t *testing.T) {
 		eventually(t, m.id+" names it", func() bool { return m.node.View().Leader == l.id })
 	}
 }
+
+// P8: after all its peers were started anew, every connection a node has kept to them is
+// stale; it is elected at the first attempt nevertheless.
+func TestVotesSurviveStaleConnections(t *testing.T) {
+	c := started(t, nil)
+	a := c.leader() // it has connections to both
+	rest := c.others(a)
+	b, d := rest[0], rest[1]
+	terms := map[*member]uint64{} // in which they lead
+	move := func(from, to *member) {
+		t.Helper()
+		eventually(t, to.id+" follows", func() bool { return to.node.View().Ready && from.node.View().IsLeader })
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := from.node.Transfer(ctx, to.id); err != nil {
+			t.Fatalf("from %s to %s: %v", from.id, to.id, err)
+		}
+		eventually(t, to.id+" leads", func() bool { return to.node.View().IsLeader })
+		if was, is := terms[from], to.node.View().Term; was != 0 && is != was+1 {
+			t.Errorf("%s was elected in term %d, after term %d", to.id, is, was)
+		}
+		terms[to] = to.node.View().Term
+	}
+	again := func(m *member) *member {
+		c.kill(m.id)
+		return c.start(m.id)
+	}
+	move(a, b)
+	d = again(d)
+	move(b, d)
+	b = again(b)
+	eventually(t, b.id+" is back", func() bool { return b.node.View().Ready })
+	move(d, a)
+}

@@ -88,11 +88,11 @@ func (n *Node) handOver(ctx context.Context, to string, leaving bool) error {
 	err = h.move(ctx)
 	if err == nil {
 		n.log.Info("handed over", "to", h.to, "took", clock.Mono()-began)
-		h.seeOff()
+		h.seeOff() //nolint:contextcheck // ctx is for what lies behind
 	} else {
 		n.log.Warn("the leadership was not handed over", "to", h.to, "err", err)
 		if !leaving {
-			h.resume()
+			h.resume() //nolint:contextcheck // ctx may have ended
 		}
 	}
 	h.end()

@@ -375,7 +375,7 @@ func (r *relay) Expire(ctx context.Context, victims []store.Victim) error {
 func (r *relay) persist(ctx context.Context, try func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, passBound)
 	defer cancel()
-	defer context.AfterFunc(r.ctx, cancel)()
+	defer context.AfterFunc(r.ctx, cancel)() //nolint:contextcheck // the relay's end ends it, too
 	for {
 		err := try(ctx)
 		if err == nil || !pause(ctx, passPause) {
