@@ -229,6 +229,7 @@ func (h *handover) resume() {
 
 // end has the goroutine of roles end the handover and waits for it.
 func (h *handover) end() {
+	h.node.raft.Parted()
 	h.done.Store(true)
 	h.node.roles.look()
 	select {
