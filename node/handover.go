@@ -22,6 +22,10 @@ const quietTime = 20 * time.Millisecond
 // who the master is: those that were sent away ask there first.
 const lastWords = 100 * time.Millisecond
 
+// resumeBound is how long it may take to find out who leads after a handover that
+// failed; Settle has a shorter bound of its own.
+const resumeBound = 10 * time.Second
+
 // Why the leadership is not handed over.
 var (
 	errHandingOver = errors.New("the leadership is being handed over already")
@@ -208,7 +212,7 @@ func (h *handover) reveal(ctx context.Context) {
 // has become master they are sent there, as after a handover that went well.
 func (h *handover) resume() {
 	n := h.node
-	ctx, cancel := context.WithTimeout(context.Background(), n.bound())
+	ctx, cancel := context.WithTimeout(context.Background(), resumeBound)
 	defer cancel()
 	err := n.raft.Settle(ctx)
 	if err == nil {
