@@ -22,19 +22,68 @@ var (
 // transferPoll is how often a handover looks how far it has come.
 const transferPoll = time.Millisecond
 
-// Successor is the voter in contact that has the most of this node's log, ""
-// if there is none.
-func (n *Node) Successor() string {
-	v := n.View()
-	var best string
-	var most uint64
-	for i := range v.Peers {
-		p := &v.Peers[i]
-		if p.Contact && p.Voter && (best == "" || p.Acked > most) {
-			best, most = p.ID, p.Acked
+// Successor is the node that is to lead after this one, "" if there is none: a voter in
+// contact that has acknowledged everything that is committed, if there is one, of
+// several the one of the lowest rank, and of those the one with the most of this node's
+// log. A node of rank 0 is left out; nil stands for equal ranks.
+func (n *Node) Successor(rank func(id string) int) string {
+	r := n.raftNode()
+	if r == nil {
+		return ""
+	}
+	commit, now := r.CommitIndex(), n.cfg.Clock.Boot()
+	var best heir
+	for _, m := range n.Members() {
+		p := n.peer(m.ID)
+		if p == nil || !m.Voter || !p.contact(now, n.window()) {
+			continue
+		}
+		h := heir{id: m.ID, rank: 1, acked: p.acked()}
+		h.whole = h.acked >= commit
+		if rank != nil {
+			h.rank = rank(m.ID)
+		}
+		if h.rank != 0 && h.before(&best) {
+			best = h
 		}
 	}
-	return best
+	return best.id
+}
+
+// heir is a node that may lead next.
+type heir struct {
+	id    string
+	whole bool // it has all that is committed
+	rank  int
+	acked uint64
+}
+
+// before tells whether h is to be preferred to best, which may be nobody.
+func (h *heir) before(best *heir) bool {
+	switch {
+	case best.id == "" || h.whole != best.whole:
+		return best.id == "" || h.whole
+	case h.whole && h.rank != best.rank:
+		return h.rank < best.rank
+	}
+	return h.acked > best.acked
+}
+
+// CanSucceed tells why the node with the given id cannot lead after this one, nil if it can.
+func (n *Node) CanSucceed(id string) error {
+	m, member := find(n.Members(), id)
+	p := n.peer(id)
+	switch {
+	case !member:
+		return fmt.Errorf("%s is no member", id)
+	case id == n.cfg.NodeID:
+		return fmt.Errorf("%s is the master already", id)
+	case !m.Voter:
+		return fmt.Errorf("%s has no vote", id)
+	case p == nil || !p.contact(n.cfg.Clock.Boot(), n.window()):
+		return fmt.Errorf("%s is not in contact", id)
+	}
+	return nil
 }
 
 // Transfer has the voter with the given id elected in place of this node, which leads, and

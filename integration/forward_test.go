@@ -18,7 +18,7 @@ import (
 func TestScriptsThroughAReplica(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{Args: []string{"--enable-debug-command", "yes", "--replica-mode", "forward"}})
 	replica := c.Nodes[(c.WaitWhole(formLimit)+1)%len(c.Nodes)]
-	aboutNodes := []string{"server", "failover", "auth"} // ROLE and HELLO name the role
+	aboutNodes := []string{"server", "failover", "auth", "raft"} // ROLE and HELLO name the role
 	for _, path := range scripts(t) {
 		s, err := script.Parse(path)
 		if err != nil {
@@ -201,4 +201,36 @@ func TestBigAndManyThroughAReplica(t *testing.T) {
 			t.Fatalf("reply %d is %v, want %d", i, reply, want)
 		}
 	}
+}
+
+// P1, P5: what a replica passes on is refused like what the master is asked itself: while
+// the disks are short no write is taken, and reads are answered, those of transactions too.
+func TestShortDisksThroughAReplica(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{Tags: []string{"faults"}, Args: []string{"--replica-mode", "forward"}})
+	lead := c.WaitWhole(formLimit)
+	r := testkit.MustDial(t, c.Nodes[(lead+1)%3].Addr())
+	r.MustDo(t, "SET", "kept", "value")
+	crowd(t, littleSpace, c.Nodes[lead])
+	refused(t, c)
+	for _, write := range [][]string{{"SET", "k", "v"}, {"DEL", "kept"}} {
+		if _, err := r.Do(write...); err == nil || !strings.HasPrefix(err.Error(), misconf) {
+			t.Errorf("%s: %v", write[0], err)
+		}
+	}
+	if got := r.MustDo(t, "GET", "kept"); string(got.Text) != "value" {
+		t.Errorf("GET answers %s", got.Text)
+	}
+	replies, err := r.Pipeline([]string{"MULTI"}, []string{"GET", "kept"}, []string{"GET", "none"}, []string{"EXEC"})
+	if err != nil || len(replies[3].Elems) != 2 || string(replies[3].Elems[0].Text) != "value" || !replies[3].Elems[1].Null {
+		t.Errorf("a transaction of reads: %v, %v", replies, err)
+	}
+	replies, err = r.Pipeline([]string{"MULTI"}, []string{"SET", "none", "v"}, []string{"EXEC"}, []string{"GET", "none"})
+	if err != nil || !strings.HasPrefix(string(replies[2].Text), "EXECABORT") || !replies[3].Null {
+		t.Errorf("a transaction with a write: %v, %v", replies, err)
+	}
+	crowd(t, muchSpace, c.Nodes...)
+	testkit.Eventually(t, 5*time.Second, "writes are taken", func() error {
+		_, err := r.Do("SET", "k", "v")
+		return err
+	})
 }

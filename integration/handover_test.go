@@ -58,29 +58,61 @@ func TestFailoverCommandsHandOver(t *testing.T) {
 	j := startCounting(t, c, 8)
 	for round := range pick(3, 12) {
 		old := c.WaitWhole(formLimit)
-		j.settle(t)
-		at, target := testkit.Now(), (old+1)%len(c.Nodes)
-		switch round % 3 {
-		case 0:
-			testkit.MustDial(t, c.Nodes[old].Addr()).MustDo(t, "FAILOVER", "TO", "127.0.0.1", strconv.Itoa(c.Nodes[target].Port))
-		case 1:
-			testkit.MustDial(t, c.Nodes[target].SentinelAddr()).MustDo(t, "SENTINEL", "FAILOVER", testkit.MasterName)
-		default:
-			testkit.MustDial(t, c.Nodes[old].SentinelAddr()).MustDo(t, "SENTINEL", "FAILOVER", testkit.MasterName)
+		target := (old + 1) % len(c.Nodes)
+		if round%3 != 0 {
+			target = -1
 		}
-		testkit.Eventually(t, 5*time.Second, "another master", func() error {
-			next, err := c.FindMaster()
-			return errors.Join(err, testkit.Check(err != nil || next != old && (round%3 != 0 || next == target), "%d is master", next))
+		j.change(t, c, old, target, func() {
+			switch round % 3 {
+			case 0:
+				testkit.MustDial(t, c.Nodes[old].Addr()).MustDo(t, "FAILOVER", "TO", "127.0.0.1", strconv.Itoa(c.Nodes[target].Port))
+			case 1:
+				testkit.MustDial(t, c.Nodes[(old+1)%len(c.Nodes)].SentinelAddr()).MustDo(t, "SENTINEL", "FAILOVER", testkit.MasterName)
+			default:
+				testkit.MustDial(t, c.Nodes[old].SentinelAddr()).MustDo(t, "SENTINEL", "FAILOVER", testkit.MasterName)
+			}
 		})
-		j.settle(t)
-		t.Logf("round %d: no command was answered for %v, the slowest took %v",
-			round, j.gap(at).Round(time.Millisecond), j.slowest(at).Round(time.Millisecond))
-		if gap := j.gap(at); gap > handoverGap {
-			t.Errorf("round %d: no command was answered for %v, want at most %v", round, gap, handoverGap)
-		}
 	}
 	c.WaitWhole(formLimit)
 	j.finish(t, c)
+}
+
+// P8: so does RAFT TRANSFER to each node in turn; when it answers the node that it names
+// is master.
+func TestTransferToEachNode(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{})
+	j := startCounting(t, c, 8)
+	for range pick(4, 12) {
+		old := c.WaitWhole(formLimit)
+		target := (old + 1) % len(c.Nodes)
+		j.change(t, c, old, target, func() {
+			testkit.MustDial(t, c.Nodes[old].Addr()).MustDo(t, "RAFT", "TRANSFER", c.Nodes[target].ID)
+			if role, err := testkit.Role(c.Nodes[target].Addr()); err != nil || role != "master" {
+				t.Errorf("%v: after RAFT TRANSFER the node says it is %s", err, role)
+			}
+		})
+	}
+	c.WaitWhole(formLimit)
+	j.finish(t, c)
+}
+
+// change has the master changed by ask while the work goes on, and judges how long
+// nobody was answered. target is the node to become master, -1 for any but old.
+func (j *counting) change(t *testing.T, c *testkit.Cluster, old, target int, ask func()) {
+	t.Helper()
+	j.settle(t)
+	at := testkit.Now()
+	ask()
+	testkit.Eventually(t, 5*time.Second, "another master", func() error {
+		next, err := c.FindMaster()
+		return errors.Join(err, testkit.Check(err != nil || next != old && (target < 0 || next == target), "%d is master", next))
+	})
+	j.settle(t)
+	gap := j.gap(at)
+	t.Logf("no command was answered for %v, the slowest took %v", gap.Round(time.Millisecond), j.slowest(at).Round(time.Millisecond))
+	if gap > handoverGap {
+		t.Errorf("no command was answered for %v, want at most %v", gap, handoverGap)
+	}
 }
 
 // counting is workers that each count in a key of their own with go-redis's failover

@@ -28,7 +28,8 @@ func (n *Node) failoverCommand(r respserver.FailoverRequest) error {
 	if bound == 0 {
 		bound = n.bound()
 	}
-	return failoverError(n.beginHandover(to, bound))
+	_, err := n.beginHandover(to, bound)
+	return failoverError(err)
 }
 
 // replicaAt is the id of the replica that serves clients at an address.
@@ -41,7 +42,7 @@ func (n *Node) replicaAt(host string, port int) (string, error) {
 		p := &v.Peers[i]
 		m, ok := n.member(&v, p.ID)
 		switch {
-		case !ok || m.DataHost != host || m.DataPort != port:
+		case !ok || !p.Voter || m.DataHost != host || m.DataPort != port:
 		case !p.Contact:
 			return "", resp.ErrFailoverOffline
 		default:
@@ -67,7 +68,8 @@ func failoverError(err error) error {
 // Failover is SENTINEL FAILOVER: this node hands over if it is the master, or else
 // asks the one that is.
 func (n *Node) Failover() error {
-	err := failoverError(n.beginHandover("", n.bound()))
+	_, err := n.beginHandover("", n.bound())
+	err = failoverError(err)
 	if errors.Is(err, resp.ErrFailoverReplica) {
 		err = n.askFailover()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/forward"
@@ -68,34 +69,49 @@ type master struct{ n *Node }
 var _ forward.Master = master{}
 
 // Submit takes a batch to the log; the Proposer refuses it if this node is not the
-// master. A batch of reads only has no place there.
+// master. A batch of reads only has no place there, and while the disks are short
+// nothing else is taken than reads.
 func (m master) Submit(b *command.Batch) {
-	for i := range b.Requests {
-		if r := &b.Requests[i]; r.Exec != nil || r.Spec.Do.Route != command.RouteRead {
-			m.n.proposer.Submit(b)
-			return
-		}
+	short := m.n.roles.Role().DiskShort
+	if !short && slices.ContainsFunc(b.Requests, func(r command.Request) bool { return changes(&r) }) {
+		m.n.proposer.Submit(b)
+		return
 	}
 	b.Start()
 	go m.read(b) // within the bounds of a confirmation and of proposals
 }
 
-// read answers reads, or refuses them if this node is not confirmed as master.
+// changes tells whether a request has to go through the log.
+func changes(r *command.Request) bool {
+	if r.Exec == nil {
+		return r.Spec.Do.Route != command.RouteRead
+	}
+	return slices.ContainsFunc(r.Exec.Queue, func(q command.Queued) bool { return q.Spec.Do.Route != command.RouteRead })
+}
+
+// read answers reads, or refuses them if this node is not confirmed as master. What is
+// no read is refused because the disks are short.
 func (m master) read(b *command.Batch) {
 	ctx, cancel := context.WithTimeout(context.Background(), passBound)
 	defer cancel()
 	confirmed := m.n.raft.Confirm(ctx) == nil
 	for i, n := 0, len(b.Requests); i < n; i++ {
-		if !confirmed {
+		r := &b.Requests[i]
+		switch {
+		case !confirmed:
 			b.End(i, command.Refused, resp.Err(resp.ErrReadOnly))
-			continue
+		case changes(r) && r.Exec != nil:
+			b.End(i, command.Refused, resp.Err(resp.ExecAborted(resp.ErrDisk)))
+		case changes(r):
+			b.End(i, command.Refused, resp.Err(resp.ErrDisk))
+		default:
+			reply, err := m.answer(ctx, r)
+			if err != nil {
+				b.End(i, command.Refused, resp.Err(resp.ErrMasterDown))
+				continue
+			}
+			b.End(i, command.Replied, reply)
 		}
-		reply, err := m.answer(ctx, &b.Requests[i])
-		if err != nil {
-			b.End(i, command.Refused, resp.Err(resp.ErrMasterDown))
-			continue
-		}
-		b.End(i, command.Replied, reply)
 	}
 }
 
@@ -113,6 +129,10 @@ func (m master) answer(ctx context.Context, q *command.Request) (reply resp.Valu
 	}()
 	do, freeze := &q.Spec.Do, false
 	err = m.view(ctx, q.DB, func(r *store.Reader) {
+		if q.Exec != nil {
+			reply = readAll(r, q.Exec)
+			return
+		}
 		if freeze = do.Frozen != nil && r.Len() > frozenFrom; !freeze {
 			reply = do.Read(r, q.Args)
 		}
@@ -123,6 +143,29 @@ func (m master) answer(ctx context.Context, q *command.Request) (reply resp.Valu
 		reply = do.Frozen(f, q.DB, q.Args)
 	}
 	return reply, err
+}
+
+// readAll is a transaction of reads.
+func readAll(r *store.Reader, x *command.Exec) resp.Value {
+	for i := range x.Watch {
+		w := &x.Watch[i]
+		r.Use(w.DB)
+		r.Peek(w.Key) // a key that has become due counts as changed, once its removal is committed
+		if r.Version(w.Key) != w.Version {
+			return resp.NullArray
+		}
+	}
+	replies := make([]resp.Value, len(x.Queue))
+	for i := range x.Queue {
+		q := &x.Queue[i]
+		r.Use(q.DB)
+		if err := q.Spec.Do.Check(q.Args); err != nil {
+			replies[i] = resp.Err(err)
+			continue
+		}
+		replies[i] = q.Spec.Do.Read(r, q.Args)
+	}
+	return resp.Array(replies...)
 }
 
 // expireRounds is how often a read is run again because it met due keys.
@@ -194,5 +237,6 @@ const awaitPause = passPause / 2
 
 // handOverFor begins a handover that another node asks for.
 func (n *Node) handOverFor(target string) error {
-	return failoverError(n.beginHandover(target, n.bound()))
+	_, err := n.beginHandover(target, n.bound())
+	return failoverError(err)
 }

@@ -44,6 +44,7 @@ type handover struct {
 	to    string // the successor
 	hold  time.Duration
 	still respserver.Stillness // of clients when parking began
+	moved chan error           // told nil when another node has become master, or why that has failed
 	over  chan struct{}        // closed by the goroutine of roles once nothing of it is left
 	done  atomic.Bool          // it is to be over
 }
@@ -84,20 +85,28 @@ func (n *Node) handOver(ctx context.Context, to string, leaving bool) error {
 	if err != nil {
 		return err
 	}
+	return h.carryOut(ctx, leaving)
+}
+
+// carryOut goes through the handover.
+func (h *handover) carryOut(ctx context.Context, leaving bool) error {
+	n := h.node
 	ctx, cancel := context.WithTimeout(ctx, h.hold+n.masterBound())
 	defer cancel()
 	n.handovers.allowAbort(cancel)
 	began := clock.Mono()
 	n.log.Info("handover begins", "to", h.to)
-	err = h.move(ctx)
-	if err == nil {
+	err := h.move(ctx)
+	switch {
+	case err == nil:
 		n.log.Info("handed over", "to", h.to, "took", clock.Mono()-began)
+		h.moved <- nil
 		h.seeOff() //nolint:contextcheck // ctx is for what lies behind
-	} else {
+	case leaving:
 		n.log.Warn("the leadership was not handed over", "to", h.to, "err", err)
-		if !leaving {
-			h.resume() //nolint:contextcheck // ctx may have ended
-		}
+	default:
+		n.log.Warn("the leadership was not handed over", "to", h.to, "err", err)
+		h.resume(err) //nolint:contextcheck // ctx may have ended
 	}
 	h.end()
 	if err == nil {
@@ -111,16 +120,17 @@ func (n *Node) handOver(ctx context.Context, to string, leaving bool) error {
 // newHandover makes a handover the present one, if there is none and this node leads
 // and can reach the successor.
 func (n *Node) newHandover(ctx context.Context, to string) (*handover, error) {
-	if !n.roles.Role().Master {
-		return nil, errNotMaster
+	to, err := n.successor(to)
+	switch {
+	case err != nil:
+		return nil, err
+	case n.relay.connect(ctx, to) == nil:
+		return nil, fmt.Errorf("%w: %s does not answer", errNoSuccessor, to)
 	}
-	if to == "" {
-		to = n.raft.Successor()
+	h := &handover{
+		node: n, to: to, hold: n.settings.Config().HandoverHold,
+		moved: make(chan error, 1), over: make(chan struct{}),
 	}
-	if to == "" || to == n.self.ID || n.relay.connect(ctx, to) == nil {
-		return nil, errNoSuccessor
-	}
-	h := &handover{node: n, to: to, hold: n.settings.Config().HandoverHold, over: make(chan struct{})}
 	if !n.handovers.present.CompareAndSwap(nil, h) {
 		return nil, errHandingOver
 	}
@@ -207,10 +217,11 @@ func (h *handover) reveal(ctx context.Context) {
 	n.raft.Parted()
 }
 
-// resume ends a handover that failed. If a majority confirms that this node still
-// leads, and raft takes entries again, clients are served as before. If another node
-// has become master they are sent there, as after a handover that went well.
-func (h *handover) resume() {
+// resume ends a handover that failed for the given reason. If a majority confirms that
+// this node still leads, and raft takes entries again, clients are served as before. If
+// another node has become master they are sent there, as after a handover that went
+// well.
+func (h *handover) resume(reason error) {
 	n := h.node
 	ctx, cancel := context.WithTimeout(context.Background(), resumeBound)
 	defer cancel()
@@ -221,12 +232,15 @@ func (h *handover) resume() {
 	n.proposer.Resume() // it takes nothing unless this node leads still
 	switch {
 	case errors.Is(err, cluster.ErrStuck):
+		h.moved <- err
 		n.fail(err)
 	case err == nil:
 		n.relay.set(wayHere)
 		n.log.Info("this node goes on as master")
+		h.moved <- fmt.Errorf("the leadership was not handed over: %w", reason)
 	default:
 		n.log.Info("the leadership has moved")
+		h.moved <- fmt.Errorf("the leadership has moved, but not as planned: %w", reason)
 		h.seeOff()
 	}
 }
@@ -288,22 +302,30 @@ func (h *handovers) abort() bool {
 }
 
 // beginHandover hands over the leadership in the background, within bound until the
-// successor is told to stand. It returns why it cannot begin.
-func (n *Node) beginHandover(to string, bound time.Duration) error {
-	switch {
-	case !n.roles.Role().Master:
-		return errNotMaster
-	case n.handovers.present.Load() != nil:
-		return errHandingOver
-	case to == "" && n.raft.Successor() == "":
-		return errNoSuccessor
+// successor is told to stand. It returns why it cannot begin. What it returns else tells
+// nil once another node is master, or why that has failed.
+func (n *Node) beginHandover(to string, bound time.Duration) (moved <-chan error, err error) {
+	if _, err := n.successor(to); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	release, err := n.raft.HoldMembers(ctx)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	h, err := n.newHandover(ctx, to)
+	if err != nil {
+		cancel()
+		release()
+		return nil, err
 	}
 	n.handovers.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), bound)
 		defer cancel()
-		_ = n.handOver(ctx, to, false) // it has logged why not
+		defer release()
+		_ = h.carryOut(ctx, false) // it has logged why not
 	})
-	return nil
+	return h.moved, nil
 }
 
 // leave hands over the leadership before this node stops, if it is the master and
@@ -311,6 +333,18 @@ func (n *Node) beginHandover(to string, bound time.Duration) error {
 func (n *Node) leave() {
 	if n.alerts.inHaste.Load() {
 		return
+	}
+	bound := n.settings.Config().HandoverHold + n.masterBound()
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	defer cancel()
+	if h := n.handovers.present.Load(); h != nil { // a command has asked for it
+		select {
+		case <-h.over:
+		case <-ctx.Done():
+		}
+	}
+	if release, err := n.raft.HoldMembers(ctx); err == nil {
+		defer release()
 	}
 	err := n.handOver(context.Background(), "", true)
 	switch {

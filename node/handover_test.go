@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -127,7 +128,7 @@ func TestOneHandoverAtATime(t *testing.T) {
 	old := waitMaster(t, all...)
 	h := &handover{node: old.node, over: make(chan struct{})}
 	old.node.handovers.present.Store(h)
-	if err := old.node.beginHandover("", time.Second); !errors.Is(err, errHandingOver) {
+	if _, err := old.node.beginHandover("", time.Second); !errors.Is(err, errHandingOver) {
 		t.Errorf("a second one: %v", err)
 	}
 	if _, err := old.do("FAILOVER"); err == nil || err.Error() != string(resp.ErrFailoverBusy) {
@@ -149,4 +150,36 @@ func TestOneHandoverAtATime(t *testing.T) {
 	}
 	h.end()
 	old.waitRole("master")
+}
+
+// RAFT TRANSFER goes to the voter it names, or to any, and answers when that one is
+// master. What cannot be is refused with the reason, on a replica with the master's name.
+func TestRaftTransfer(t *testing.T) {
+	all := trio(t, nil)
+	old := waitMaster(t, all...)
+	to := others(all, old)[0]
+	for id, want := range map[string]string{
+		"nobody":         "ERR nobody is no member",
+		old.node.self.ID: "ERR " + old.node.self.ID + " is the master already",
+	} {
+		if _, err := old.do("RAFT", "TRANSFER", id); err == nil || err.Error() != want {
+			t.Errorf("RAFT TRANSFER %s: %v", id, err)
+		}
+	}
+	want := fmt.Sprintf("ERR only the master can hand over the leadership: it is %s at 127.0.0.1 port %d", old.node.self.ID, old.cfg.Port)
+	if _, err := to.do("RAFT", "TRANSFER"); err == nil || err.Error() != want {
+		t.Errorf("RAFT TRANSFER on a replica: %v, want %s", err, want)
+	}
+	if r, err := old.do("RAFT", "TRANSFER", to.node.self.ID); err != nil || string(r.Text) != "OK" {
+		t.Fatalf("RAFT TRANSFER: %v, %v", r, err)
+	}
+	if role, err := testkit.Role(to.data()); err != nil || role != "master" {
+		t.Errorf("%v: the node it was transferred to says %s", err, role)
+	}
+	waitWhole(t, all)
+	if _, err := to.do("RAFT", "TRANSFER"); err != nil {
+		t.Errorf("to any: %v", err)
+	}
+	to.waitRole("slave")
+	waitWhole(t, all)
 }

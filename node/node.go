@@ -183,7 +183,9 @@ func (n *Node) run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	n.log.Info("the node stops")
-	n.leave() //nolint:contextcheck // it begins when ctx has ended, and has bounds of its own
+	if !inner.failed() { // what such a node holds may be damaged: nobody is to be served from it
+		n.leave() //nolint:contextcheck // it begins when ctx has ended, and has bounds of its own
+	}
 	err := outer.wait()
 	n.handovers.wg.Wait()
 	n.relay.close()
