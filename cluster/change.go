@@ -159,6 +159,17 @@ func (n *Node) changes(ctx context.Context, f func(c *change) error) error {
 	return f(c)
 }
 
+// HoldMembers keeps the membership as it is until release is called. It waits for a
+// change under way; err says that it did so in vain.
+func (n *Node) HoldMembers(ctx context.Context) (release func(), err error) {
+	select {
+	case n.changing <- struct{}{}:
+		return func() { <-n.changing }, nil
+	case <-ctx.Done():
+		return nil, errChanging
+	}
+}
+
 // look reads the configuration. One that is not committed yet is a change under way.
 func (c *change) look() error {
 	s := c.node.quorum.Load().latest()

@@ -170,7 +170,7 @@ type link struct {
 		sync.Mutex
 		pings [16]ping // by nonce
 		nonce uint64
-		since int // pings since the last answer on the present connection
+		since int // regular pings since the last answer on the present connection
 	}
 }
 
@@ -214,7 +214,6 @@ func (l *link) ping(now time.Duration) {
 	last, _ := l.peer.last()
 	l.mu.Lock()
 	l.mu.nonce++
-	l.mu.since++
 	nonce := l.mu.nonce
 	l.mu.pings[nonce%uint64(len(l.mu.pings))] = ping{nonce, now}
 	l.mu.Unlock()
@@ -326,10 +325,11 @@ func (l *link) told(c *session, nonce uint64, r *report) {
 	}
 }
 
-// stale closes a connection on which so many pings went unanswered, so that a
-// half-open one does not stay.
+// stale closes a connection on which nothing was answered for so many calls, one
+// with each regular ping, so that a half-open one does not stay.
 func (l *link) stale(limit int) {
 	l.mu.Lock()
+	l.mu.since++
 	deaf := l.mu.since > limit
 	l.mu.Unlock()
 	if conn := l.conn.Load(); conn != nil && deaf {

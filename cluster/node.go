@@ -39,6 +39,7 @@ type Node struct {
 	waiting atomic.Pointer[string]
 	confirm *confirmer
 	hooks   hooks
+	veil    veil
 
 	ctx  context.Context // ends when the node stops; its cause says why
 	stop context.CancelCauseFunc

@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast/holdfast/internal/clock"
 )
 
 const (
@@ -231,7 +233,7 @@ func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, arg
 	if err := t.node.hooks.cut(string(id)); err != nil {
 		return err
 	}
-	return t.NetworkTransport.RequestVote(id, target, args, resp)
+	return insist(func() error { return t.NetworkTransport.RequestVote(id, target, args, resp) })
 }
 
 // RequestPreVote asks whether a vote would be given.
@@ -239,5 +241,28 @@ func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, 
 	if err := t.node.hooks.cut(string(id)); err != nil {
 		return err
 	}
-	return t.NetworkTransport.RequestPreVote(id, target, args, resp)
+	return insist(func() error { return t.NetworkTransport.RequestPreVote(id, target, args, resp) })
 }
+
+// TimeoutNow tells a peer to stand for election.
+func (t *transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	if err := t.node.hooks.cut(string(id)); err != nil {
+		return err
+	}
+	return insist(func() error { return t.NetworkTransport.TimeoutNow(id, target, args, resp) })
+}
+
+// insist repeats a request that fails at once: the pooled connections to a node that
+// was started anew are stale, and an election that loses votes to them fails.
+func insist(ask func() error) error {
+	began := clock.Mono()
+	for try := 1; ; try++ {
+		err := ask()
+		if err == nil || try == resumeTries || clock.Mono()-began > insistFor {
+			return err
+		}
+	}
+}
+
+// insistFor is how long a request is repeated.
+const insistFor = 50 * time.Millisecond

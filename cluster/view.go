@@ -36,6 +36,7 @@ type View struct {
 	DiskShort bool // so are too many disks, this node's or those of others, for it to take writes as master
 
 	leaderUntil, quorumUntil time.Duration // clock.Boot
+	leaderTerm               uint64        // of Leader; 0 if there is none
 }
 
 // PeerView is another node.
@@ -95,7 +96,7 @@ func (n *Node) window() time.Duration { return 2 * n.cfg.ElectionTimeout }
 // one before it said need not be looked at before the next turn of the watch.
 func (n *Node) settled() bool {
 	v := n.View()
-	return v.Ready && v.Quorum && v.Leader != "" && !slices.ContainsFunc(v.Peers, func(p PeerView) bool { return !p.Contact })
+	return v.Ready && v.Quorum && v.Leader != "" && !n.unsettled() && !slices.ContainsFunc(v.Peers, func(p PeerView) bool { return !p.Contact })
 }
 
 // publish makes a view, and lets go of the claim to lead if there is none any more.
@@ -138,7 +139,7 @@ func (n *Node) observe(now time.Duration) *View {
 	if term, ok := n.leading(); ok && term == v.Term {
 		v.IsLeader = v.Quorum
 	}
-	v.Leader, v.leaderUntil = n.named(v, now)
+	v.Leader, v.leaderTerm, v.leaderUntil = n.named(v, now)
 	v.Ready = n.caughtUp(v)
 	return v
 }
@@ -212,14 +213,14 @@ func (n *Node) quorumUntil() time.Duration {
 	return 0
 }
 
-// named is the node that may be named as master, and until when.
-func (n *Node) named(v *View, now time.Duration) (id string, until time.Duration) {
-	if v.IsLeader {
+// named is the node that may be named as master, of which term, and until when.
+func (n *Node) named(v *View, now time.Duration) (id string, best uint64, until time.Duration) {
+	hidden := n.veil.hides(now)
+	if v.IsLeader && !hidden {
 		if age, ok := n.confirm.age(v.Term, now); ok && age < n.window() {
-			return n.cfg.NodeID, now - age + n.window()
+			return n.cfg.NodeID, v.Term, now - age + n.window()
 		}
 	}
-	var best uint64
 	for _, p := range n.others() {
 		rep, asked := p.last()
 		// Its last confirmed round began at least this long ago.
@@ -228,10 +229,10 @@ func (n *Node) named(v *View, now time.Duration) (id string, until time.Duration
 			best, id, until = rep.term, p.id, end
 		}
 	}
-	if id != "" && best < v.Term && v.RaftLeader {
-		return "", 0 // this node was elected after it
+	if id != "" && best < v.Term && v.RaftLeader && !hidden {
+		return "", 0, 0 // this node was elected after it
 	}
-	return id, until
+	return id, best, until
 }
 
 // caughtUp tells whether the state machine has reached what the master had applied
@@ -271,6 +272,17 @@ func differs(old, v *View) bool {
 	return false
 }
 
+// reignOf is the term in which this node is to be named as master, 0 if it is not.
+func (n *Node) reignOf(now time.Duration) uint64 {
+	if term, ok := n.leading(); ok && n.view.Load().IsLeader {
+		if n.veil.hides(now) {
+			return 0
+		}
+		return term
+	}
+	return n.veil.parting.Load()
+}
+
 // report is this node's answer to a ping of one who has the record with the given
 // hash.
 func (n *Node) report(has uint64) report {
@@ -282,8 +294,9 @@ func (n *Node) report(has uint64) report {
 	}
 	r.instant, r.more.timed = n.cfg.Source.Time()
 	r.more.wall = n.cfg.Clock.WallMilli()
-	if term, ok := n.leading(); ok && n.view.Load().IsLeader {
-		if age, confirmed := n.confirm.age(term, n.cfg.Clock.Boot()); confirmed {
+	now := n.cfg.Clock.Boot()
+	if term := n.reignOf(now); term != 0 {
+		if age, confirmed := n.confirm.age(term, now); confirmed {
 			r.term, r.master, r.age = term, true, age
 		}
 	}

@@ -16,6 +16,9 @@ import (
 func (n *Node) watchLoop(ctx context.Context) {
 	tick := time.NewTicker(n.pingEvery())
 	defer tick.Stop()
+	soon, hurrying := time.NewTimer(time.Hour), false
+	soon.Stop()
+	defer soon.Stop()
 	for {
 		passed := false
 		select {
@@ -25,6 +28,9 @@ func (n *Node) watchLoop(ctx context.Context) {
 		case <-tick.C:
 			passed = true
 			n.beat()
+		case <-soon.C:
+			n.ping()
+			soon.Reset(n.pingEvery() / hurry)
 		}
 		n.stalled.Store(n.logs.outstanding() > stallLimit)
 		if r := n.raftNode(); r != nil {
@@ -35,6 +41,13 @@ func (n *Node) watchLoop(ctx context.Context) {
 		n.keepLinks(ctx)
 		n.publish()
 		n.confirm.refresh(n.cfg.Clock.Boot(), n.cfg.ElectionTimeout/2)
+		if wants := n.unsettled(); wants != hurrying {
+			if hurrying = wants; wants {
+				soon.Reset(n.pingEvery() / hurry)
+			} else {
+				soon.Stop()
+			}
+		}
 		if passed && n.cfg.Observe.Beat != nil {
 			n.cfg.Observe.Beat()
 		}
@@ -86,6 +99,16 @@ func (n *Node) watchProgress(r *raft.Raft, now time.Duration) {
 	}
 }
 
+// hurry is how many pings are sent in place of one while it is open who leads.
+const hurry = 12
+
+// unsettled tells whether a term has begun a moment ago whose leader is not known
+// yet: until it is, clients ask in vain.
+func (n *Node) unsettled() bool {
+	v := n.view.Load()
+	return len(n.others()) > 0 && v.TermAge < 4*n.window() && v.leaderTerm < v.Term
+}
+
 // pingEvery is the time between two pings.
 func (n *Node) pingEvery() time.Duration { return n.cfg.ElectionTimeout / 4 }
 
@@ -95,14 +118,24 @@ func (n *Node) beat() {
 	if r == nil {
 		return
 	}
+	n.ping()
+	for _, p := range n.others() {
+		p.link.stale(int(max(4*n.window(), 2*time.Second) / n.pingEvery()))
+	}
+	n.watchProgress(r, n.cfg.Clock.Boot())
+	n.compact.consider(n, r)
+	n.keepAddresses(r)
+}
+
+// ping asks every other node for a report.
+func (n *Node) ping() {
+	if n.raftNode() == nil {
+		return
+	}
 	now := n.cfg.Clock.Boot()
 	for _, p := range n.others() {
 		p.link.ping(now)
-		p.link.stale(int(max(4*n.window(), 2*time.Second) / n.pingEvery()))
 	}
-	n.watchProgress(r, now)
-	n.compact.consider(n, r)
-	n.keepAddresses(r)
 }
 
 // warnElection says once per second that a peer has another election timeout.

@@ -61,6 +61,11 @@ type Watched struct {
 // and may be reused after Done delivered.
 type Batch struct {
 	Requests []Request
+	// Abandoned, if not nil, tells whether the client has ended its connection: a
+	// batch that is kept waiting need not be carried out then. Once it has said so it
+	// goes on to. It is safe for concurrent use until the batch is done, and belongs to the
+	// submitter, like Requests.
+	Abandoned func() bool
 
 	left atomic.Int32
 	done chan struct{}

@@ -49,10 +49,12 @@ type Config struct {
 	RaftAnnounce    string // host:port where the others reach RaftPort, "" for what AnnouncedRaft finds
 	ClusterSecret   string
 	ElectionTimeout time.Duration
-	MaxEntryBytes   int64  // largest log entry
-	ReadMode        string // ReadQuorum or ReadLocal
-	LogStore        string // LogStoreWAL or LogStoreBolt
-	DigestEvery     int    // log entries between two comparisons of the nodes' states, 0 for none
+	MaxEntryBytes   int64         // largest log entry
+	ReadMode        string        // ReadQuorum or ReadLocal
+	ReplicaMode     string        // ReplicaRedis or ReplicaForward
+	HandoverHold    time.Duration // how long clients are served by the old master after a handover
+	LogStore        string        // LogStoreWAL or LogStoreBolt
+	DigestEvery     int           // log entries between two comparisons of the nodes' states, 0 for none
 
 	// The process.
 	Dir         string
@@ -72,6 +74,12 @@ type Config struct {
 const (
 	ReadQuorum = "quorum" // a read is confirmed by a majority
 	ReadLocal  = "local"  // a read sees whatever this node has
+)
+
+// The values of replica-mode.
+const (
+	ReplicaRedis   = "redis"   // a replica answers reads by itself and refuses writes
+	ReplicaForward = "forward" // a replica serves its clients through the master
 )
 
 // The values of log-store.

@@ -72,6 +72,9 @@ const (
 	allPermissions = 0o777
 	minElection    = 50 * time.Millisecond
 	maxElection    = 10 * time.Second
+	// maxHold keeps a node that was told to stop from being killed for taking too long.
+	minHold = 50 * time.Millisecond
+	maxHold = 5 * time.Second
 )
 
 // Headings of the documents.
@@ -272,6 +275,18 @@ var clusterDirectives = []Directive{
 		Short: "What a read on the master may be answered with.",
 		Long:  "With `quorum` a majority of the nodes confirms that this node is still the master, so no read is ever old. With `local` the node answers at once with what it has, as Redis does.",
 		kind:  choices(func(c *Config) *string { return &c.ReadMode }, ReadQuorum, ReadLocal),
+	},
+	{
+		Name: "replica-mode", Group: groupCluster, Default: ReplicaRedis, Mutable: true,
+		Short: "What a node that is not the master does for its clients.",
+		Long:  "With `redis` it answers reads from its own state, which may be a little old, and refuses writes, as a Redis replica does. With `forward` it passes commands on to the master, so that a client that knows a single address, or a load balancer, works with any node; reads are as new as the master's. ROLE says slave in both.",
+		kind:  choices(func(c *Config) *string { return &c.ReplicaMode }, ReplicaRedis, ReplicaForward),
+	},
+	{
+		Name: "handover-hold", Group: groupCluster, Default: "1s", Mutable: true,
+		Short: "How long a node that has handed over its leadership still serves the clients it has.",
+		Long:  "Their commands go to the new master. A connection is closed when it has been idle for 20 ms, at the latest after this time.",
+		kind:  durations(func(c *Config) *time.Duration { return &c.HandoverHold }, minHold, maxHold),
 	},
 	{
 		Name: "log-store", Group: groupCluster, Default: LogStoreWAL,

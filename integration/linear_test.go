@@ -112,10 +112,23 @@ func TestLinearizableUnderSuspension(t *testing.T) {
 // and checks the history.
 func linearizable(t *testing.T, c *testkit.Cluster, nemesis func()) {
 	t.Helper()
+	linearizableFor(t, c, nemesis, func(int) commander { return testkit.NewFollower(c.Sentinels(), time.Second) })
+}
+
+// commander is a client of the history.
+type commander interface {
+	Connect() error
+	Do(args ...string) (testkit.Reply, testkit.Outcome, error)
+	Close()
+}
+
+// linearizableFor is linearizable with clients of any kind, made by their numbers.
+func linearizableFor(t *testing.T, c *testkit.Cluster, nemesis func(), dial func(i int) commander) {
+	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	const clients, keys = 8, 4
-	h := &history{sentinels: c.Sentinels(), stop: make(chan struct{})}
+	h := &history{dial: dial, stop: make(chan struct{})}
 	var wait sync.WaitGroup
 	for i := range clients {
 		wait.Go(func() { h.client(i, keys, rand.New(rand.NewPCG(seed, uint64(i)))) })
@@ -144,8 +157,8 @@ func linearizable(t *testing.T, c *testkit.Cluster, nemesis func()) {
 
 // history collects operations.
 type history struct {
-	sentinels []string
-	stop      chan struct{}
+	dial func(i int) commander
+	stop chan struct{}
 
 	mu   sync.Mutex
 	ops  []porcupine.Operation // guarded by mu
@@ -153,7 +166,7 @@ type history struct {
 }
 
 func (h *history) client(id, keys int, random *rand.Rand) {
-	f := testkit.NewFollower(h.sentinels, time.Second)
+	f := h.dial(id)
 	defer f.Close()
 	for n := int64(1); ; n++ {
 		select {
@@ -179,7 +192,7 @@ func (h *history) client(id, keys int, random *rand.Rand) {
 
 // do runs one operation and records it, unless it was a read without an answer or
 // was certainly not executed.
-func (h *history) do(id int, a action, f *testkit.Follower) {
+func (h *history) do(id int, a action, f commander) {
 	args := []string{a.name, a.key}
 	if a.name == "SET" {
 		args = append(args, strconv.FormatInt(a.arg, 10))

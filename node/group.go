@@ -38,6 +38,13 @@ func (g *group) start(name string, run func(ctx context.Context) error) {
 	})
 }
 
+// failed tells whether a part has ended with an error.
+func (g *group) failed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.errs) > 0
+}
+
 // wait stops the group and returns when every part has ended: what those that
 // failed say, the first one first.
 func (g *group) wait() error {

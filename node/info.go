@@ -71,8 +71,8 @@ type replication struct{ n *Node }
 
 var _ respserver.Replication = replication{}
 
-// Index is the log index this node's state has reached.
-func (r replication) Index() uint64 { return r.n.fsm.Applied() }
+// Index is the log index this node's state has reached: it covers what was answered.
+func (r replication) Index() uint64 { return r.n.fsm.Answered() }
 
 // History names the replicated history after the cluster's id.
 func (r replication) History() string {

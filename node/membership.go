@@ -93,7 +93,7 @@ func (m membership) Change(ctx context.Context, c respserver.MemberChange) error
 		m.n.log.Warn("the outcome of a change of the membership is unknown", "err", err)
 		return resp.ErrInDoubt
 	case errors.Is(err, cluster.ErrNotMaster):
-		return m.elsewhere()
+		return m.elsewhere("change the membership")
 	}
 	return err
 }
@@ -115,11 +115,11 @@ func (m membership) make(ctx context.Context, c *respserver.MemberChange) error 
 	return fmt.Errorf("no change of the membership has the number %d", c.Kind)
 }
 
-// elsewhere says where a change can be made.
-func (m membership) elsewhere() error {
+// elsewhere says where can be done what only the master can.
+func (m membership) elsewhere(what string) error {
 	v := m.n.raft.View()
 	if at, ok := m.n.member(&v, v.Leader); ok && v.Leader != "" && v.Leader != v.Self {
-		return fmt.Errorf("only the master can change the membership: it is %s at %s port %d", at.ID, at.DataHost, at.DataPort)
+		return fmt.Errorf("only the master can %s: it is %s at %s port %d", what, at.ID, at.DataHost, at.DataPort)
 	}
-	return errors.New("only the master can change the membership, and none is known here")
+	return fmt.Errorf("only the master can %s, and none is known here", what)
 }

@@ -36,12 +36,13 @@ type Node struct {
 	configured store.Settings               // the replicated settings this node was started with
 	system     atomic.Pointer[store.System] // the replicated system state; nil before the first entry
 
-	roles   roles
-	told    told
-	reign   reign
-	saves   saves
-	timings *timings
-	alerts  alerts
+	roles     roles
+	told      told
+	reign     reign
+	handovers handovers
+	saves     saves
+	timings   *timings
+	alerts    alerts
 }
 
 // core is the replicated state and what changes it.
@@ -51,6 +52,7 @@ type core struct {
 	proposer *raftfsm.Proposer
 	raft     *cluster.Node
 	audit    audit
+	relay    *relay // from the data port to the Proposer of the master
 }
 
 // front is what clients reach.
@@ -70,6 +72,7 @@ type front struct {
 type alerts struct {
 	failed    chan error    // why the node must stop
 	stopAsked chan struct{} // SHUTDOWN
+	inHaste   atomic.Bool   // SHUTDOWN NOW
 }
 
 // serve lives until ctx ends or a part fails, and closes what open has opened.
@@ -120,6 +123,9 @@ func (n *Node) build(cfg *Config) error {
 	if err := n.openState(c, cfg.Raft, table); err != nil {
 		return err
 	}
+	if err := n.openRelay(table); err != nil {
+		return err
+	}
 	if err := n.listen(cfg); err != nil {
 		return err
 	}
@@ -156,7 +162,8 @@ func (n *Node) masterBound() time.Duration { return 2 * n.settings.Config().Elec
 
 // run starts everything that lives as long as the node, and waits until ctx
 // ends, SHUTDOWN is asked for, or a part fails. Then what clients reach stops
-// first: while their last commands are answered the core still commits.
+// first: a master hands over to another node, and while the last commands are
+// answered the core still commits.
 func (n *Node) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -170,13 +177,19 @@ func (n *Node) run(ctx context.Context) error {
 	inner.start("time", n.keepTime)
 	inner.start("audit", n.keepAudited)
 	inner.start("alerts", n.watchAlerts)
-	outer := newGroup(ctx, stop)
+	outer := newGroup(context.WithoutCancel(ctx), stop)
 	for _, l := range n.served() {
 		outer.start(l.name, func(ctx context.Context) error { return l.serve(ctx, l.Listener) })
 	}
 	<-ctx.Done()
 	n.log.Info("the node stops")
-	return errors.Join(outer.wait(), inner.wait())
+	if !inner.failed() { // what such a node holds may be damaged: nobody is to be served from it
+		n.leave() //nolint:contextcheck // it begins when ctx has ended, and has bounds of its own
+	}
+	err := outer.wait()
+	n.handovers.wg.Wait()
+	n.relay.close()
+	return errors.Join(err, inner.wait())
 }
 
 // watchAlerts ends the node when a part that has no goroutine of its own fails,

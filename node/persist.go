@@ -78,6 +78,7 @@ func (n *Node) shutdown(mode respserver.ShutdownMode) error {
 			return errShutdownSave
 		}
 	}
+	n.alerts.inHaste.Store(mode.Now)
 	select {
 	case n.alerts.stopAsked <- struct{}{}:
 	default: // asked for already

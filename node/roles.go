@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/config"
 	"github.com/holdfast/holdfast/respserver"
 	"github.com/holdfast/holdfast/sentinelapi"
 )
@@ -87,12 +88,18 @@ func (n *Node) remind(turn int) {
 // waits for nothing.
 func (n *Node) follow(v cluster.View) {
 	n.reign.follow(&v)
+	n.endHandover()
 	serves := n.serves(&v)
 	last := n.roles.Role()
 	if last.Master && (!serves || n.reign.serving.Load() != v.Term) {
-		n.stepDown()
+		if n.handovers.present.Load() != nil {
+			n.stepAside()
+		} else {
+			n.stepDown()
+		}
 		serves = false // the Proposer has to be opened anew
 	}
+	n.followRelay(serves)
 	n.followQuorum(&v)
 	n.takeSettings(v.Ready)
 	next := n.roleOf(&v, serves)
@@ -144,7 +151,11 @@ func (n *Node) stepDown() {
 // roleOf is what clients are told for a view. A master has caught up: it has
 // applied the first entry of its own term.
 func (n *Node) roleOf(v *cluster.View, serves bool) respserver.Role {
-	r := respserver.Role{Master: serves, Loading: !v.Ready && !serves, DiskShort: serves && v.DiskShort}
+	handing := n.handovers.present.Load() != nil
+	r := respserver.Role{
+		Master: serves, Loading: !v.Ready && !serves, DiskShort: serves && v.DiskShort,
+		HandingOver: handing, Forward: !serves && (handing || n.forwards()),
+	}
 	if v.Leader == "" || v.Leader == v.Self {
 		return r
 	}
@@ -152,6 +163,24 @@ func (n *Node) roleOf(v *cluster.View, serves bool) respserver.Role {
 		r.MasterHost, r.MasterPort, r.LinkUp = m.DataHost, m.DataPort, true
 	}
 	return r
+}
+
+// asideRole is that of a node that has just handed over its leadership.
+var asideRole = respserver.Role{Forward: true, HandingOver: true}
+
+// forwards tells whether this node passes on to the master what plain clients ask.
+func (n *Node) forwards() bool { return n.settings.Config().ReplicaMode == config.ReplicaForward }
+
+// followRelay has what clients ask take the way that goes with the role. While the
+// leadership is handed over that is not decided here.
+func (n *Node) followRelay(serves bool) {
+	switch {
+	case n.handovers.present.Load() != nil:
+	case serves || !n.forwards():
+		n.relay.set(wayHere)
+	default:
+		n.relay.set(wayRemote)
+	}
 }
 
 // followQuorum closes the Sentinel clients of a node that has lost the majority,

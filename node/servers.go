@@ -53,9 +53,11 @@ func (n *Node) openServers(cfg *config.Config, data *command.Table) error {
 		Identity:    n.identity(cfg.Port),
 		LocalReads:  cfg.ReadMode == config.ReadLocal,
 		Tuning:      dataTuning,
-		Submit:      n.proposer,
+		Submit:      n.relay,
 		Confirm:     n.raft,
-		Data:        state{n.fsm, n.proposer},
+		Fresh:       n.relay,
+		Passed:      n.relay,
+		Data:        state{n.fsm, n.relay},
 		Roles:       &n.roles,
 		Replication: replication{n},
 		Persist:     n,
@@ -64,6 +66,7 @@ func (n *Node) openServers(cfg *config.Config, data *command.Table) error {
 		Info:        n,
 		Digests:     n,
 		Shutdown:    n.shutdown,
+		Failover:    n.failoverCommand,
 		SizeOf:      raftfsm.SizeOf,
 		Clock:       n.clock,
 		Log:         n.log,
@@ -95,14 +98,14 @@ func (n *Node) identity(port int) respserver.Identity {
 // state is the state machine as the data port reads it.
 type state struct {
 	*raftfsm.FSM
-	proposer *raftfsm.Proposer
+	relay *relay
 }
 
 var _ respserver.Data = state{}
 
 // Expire has the removal of due keys committed.
 func (s state) Expire(ctx context.Context, victims []store.Victim) error {
-	return s.proposer.Expire(ctx, victims)
+	return s.relay.Expire(ctx, victims)
 }
 
 // serveSentinel serves the Sentinel port; while this node has no contact with a

@@ -19,6 +19,9 @@ var _ sentinelapi.Source = noView{}
 // View is empty.
 func (noView) View() sentinelapi.View { return sentinelapi.View{} }
 
+// Failover does nothing.
+func (noView) Failover() error { return nil }
+
 // tables are the joined tables of both ports.
 func tables(tb testing.TB) map[string]*command.Table {
 	tb.Helper()

@@ -17,7 +17,7 @@ const failoverTimeout = 2 * time.Second
 // the master, that is confirmed after the call began; if it cannot be, the view
 // has no master.
 func (n *Node) View() sentinelapi.View {
-	v := n.raft.View()
+	v := n.awaitLeader()
 	if v.Leader == v.Self && v.Leader != "" {
 		ctx, cancel := context.WithTimeout(context.Background(), n.masterBound())
 		defer cancel()
@@ -26,6 +26,22 @@ func (n *Node) View() sentinelapi.View {
 		}
 	}
 	return n.sentinelView(&v)
+}
+
+// awaitLeader is the present View. While this node is handing over its leadership it
+// waits until the new master may be named: clients that were told nothing would ask again
+// and again.
+func (n *Node) awaitLeader() cluster.View {
+	v := n.raft.View()
+	if v.Leader != "" || n.handovers.present.Load() == nil {
+		return v
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), n.masterBound())
+	defer cancel()
+	for v.Leader == "" && n.handovers.present.Load() != nil && pause(ctx, passPause) {
+		v = n.raft.View()
+	}
+	return v
 }
 
 // sentinelView shows a View of the cluster as Sentinel shows its masters.

@@ -68,6 +68,7 @@ type FSM struct {
 	flights *flights
 	time    *stamper
 	mark    mark
+	begun   atomic.Uint64 // the index of the entry that is being applied, or of the last one
 	est     atomic.Uint64 // term in which the Proposer's gate is open, 0 while it is shut; the Proposer's to set
 	level   atomic.Uint64 // of the cluster
 	stats   fsmStats
@@ -124,6 +125,7 @@ func (f *FSM) Apply(l *raft.Log) any {
 		f.flights.claimed(p)
 	}
 	f.index, f.stamp = l.Index, max(f.stamp, head.stamp)
+	f.begun.Store(l.Index)
 	u := Update{Index: l.Index, Term: l.Term}
 	f.applier.level = int(head.level) // at most Level
 	f.run(&head, units, p, &u)
@@ -276,6 +278,10 @@ func (f *FSM) panicked(cmd, where string) {
 // Applied is the index of the last applied log entry. Entries that never reach
 // a state machine are not counted.
 func (f *FSM) Applied() uint64 { return f.mark.index.Load() }
+
+// Answered is an index that covers everything this node has answered: requests end
+// while their entry is applied. It is that entry's index, or else Applied.
+func (f *FSM) Answered() uint64 { return max(f.begun.Load(), f.mark.index.Load()) }
 
 // WaitApplied returns nil once the entry of the index has been applied, or
 // ctx's error.

@@ -103,6 +103,7 @@ type leftovers struct {
 func (p *Proposer) shutLocked() leftovers {
 	p.mu.open = false
 	p.mu.era++
+	p.resumeLocked()
 	p.cfg.FSM.time.leading.Store(false)
 	p.cfg.FSM.est.Store(0)
 	left := leftovers{queue: p.mu.queue.parts, ops: append(p.mu.ticks, p.mu.ops...)}
@@ -134,7 +135,7 @@ func (p *Proposer) endLeftovers(left leftovers) {
 func (p *Proposer) Expire(ctx context.Context, victims []store.Victim) error {
 	ops := ticksOf(victims)
 	p.mu.Lock()
-	if !p.mu.open {
+	if !p.takesLocked() {
 		p.mu.Unlock()
 		return ErrRefused
 	}
@@ -181,7 +182,7 @@ func (p *Proposer) RaiseLevel(ctx context.Context, level int) error {
 func (p *Proposer) put(ctx context.Context, x *op) error {
 	x.size = len(x.unit)
 	p.mu.Lock()
-	if !p.mu.open {
+	if !p.takesLocked() {
 		p.mu.Unlock()
 		return ErrRefused
 	}

@@ -89,6 +89,7 @@ type Proposer struct {
 		ops    []*op // members and settings
 		first  *op   // the establishing entry waiting to be sent
 		flying []*proposal
+		pause  *pause // nil unless nothing more is taken
 
 		requestsFirst bool // the last entry had no room for the request that was next
 	}
@@ -133,7 +134,7 @@ func (p *Proposer) Submit(b *command.Batch) {
 		return
 	}
 	p.mu.Lock()
-	if !p.mu.open {
+	if !p.takesLocked() {
 		p.mu.Unlock()
 		p.refuse(all)
 		return
@@ -220,6 +221,7 @@ func (p *Proposer) next() *proposal {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.readyLocked() {
+		p.restLocked()
 		return nil
 	}
 	f := &proposal{era: p.mu.era}

@@ -124,6 +124,9 @@ const (
 	ErrDisk = Error("MISCONF Too little disk space is left for the log. Commands that may modify the data set are refused until there is more. See the log of the nodes.")
 	// ErrPattern refuses a pattern whose matching would keep others waiting.
 	ErrPattern = Error("ERR the pattern takes too long to match names of this length")
+	// ErrReplyTooBig refuses a read whose reply is too long to be passed on from the
+	// master to the node that the client is connected to.
+	ErrReplyTooBig = Error("ERR the reply is too long to be passed on; ask the master itself")
 	// ErrMasterDown refuses a read that this node cannot confirm: it has lost
 	// touch with the majority.
 	ErrMasterDown = Error("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.")

@@ -20,3 +20,9 @@ func NoQuorum(usable int, quorum, majority bool) Error {
 	}
 	return Error(text)
 }
+
+// Errors of SENTINEL FAILOVER, in the words of Redis.
+const (
+	ErrInProgress    = Error("INPROG Failover already in progress")
+	ErrNoGoodReplica = Error("NOGOODSLAVE No suitable replica to promote")
+)

@@ -83,3 +83,15 @@ func SubcommandArity(container string, sub []byte) Error {
 	return Error("ERR unknown subcommand or wrong number of arguments for '" + shown(sub, shownLen) + "'. Try " +
 		strings.ToUpper(container) + " HELP.")
 }
+
+// Errors of FAILOVER, in the words of Redis.
+const (
+	ErrNoFailover      = Error("ERR No failover in progress.")
+	ErrFailoverBusy    = Error("ERR FAILOVER already in progress.")
+	ErrFailoverReplica = Error("ERR FAILOVER is not valid when server is a replica.")
+	ErrFailoverAlone   = Error("ERR FAILOVER requires connected replicas.")
+	ErrFailoverForce   = Error("ERR FAILOVER with force option requires both a timeout and target HOST and IP.")
+	ErrFailoverTarget  = Error("ERR FAILOVER target HOST and PORT is not a replica.")
+	ErrFailoverOffline = Error("ERR FAILOVER target replica is not online.")
+	ErrFailoverTimeout = Error("ERR FAILOVER timeout must be greater than 0")
+)

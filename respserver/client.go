@@ -71,6 +71,7 @@ type card struct {
 	last      atomic.Pointer[entry] // the last command
 	subs      [2]atomic.Int32       // channels, patterns
 	queued    atomic.Int64          // bytes of the transaction
+	watching  atomic.Bool           // it watches keys
 
 	mu struct {
 		sync.Mutex

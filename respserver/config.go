@@ -27,8 +27,13 @@ type Config struct {
 	// Tuning is where the changeable parameters start; see Server.Tune.
 	Tuning Tuning
 
-	Submit      Submitter
-	Confirm     Confirmer
+	Submit  Submitter
+	Confirm Confirmer
+	// Fresh lets reads be answered: it returns nil once this node's state holds all
+	// that had been answered by the master when the call began. On the master it is
+	// what Confirm is, and the default.
+	Fresh       Confirmer
+	Passed      Passed // needed if a Role may say Forward
 	Data        Data
 	Roles       Roles
 	Replication Replication
@@ -42,6 +47,10 @@ type Config struct {
 	// Shutdown is told what SHUTDOWN asked for, once per command. If it returns
 	// nil the connection ends without a reply; with Abort a nil cancels one.
 	Shutdown func(mode ShutdownMode) error
+
+	// Failover begins what FAILOVER asked for, or says why not; nil on a node that
+	// has no other to hand over to.
+	Failover func(r FailoverRequest) error
 
 	// SizeOf is the size of the log entry a request would make; Tuning says which
 	// are too large. No SizeOf, no refusal.
@@ -119,6 +128,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Fresh == nil {
+		c.Fresh = c.Confirm
 	}
 	if c.CommandBound == 0 {
 		c.CommandBound = defaultCommandBound

@@ -140,7 +140,10 @@ func (c *client) endTransaction() {
 	c.unwatchAll()
 }
 
-func (c *client) unwatchAll() { c.seen, c.sess.watching = nil, 0 }
+func (c *client) unwatchAll() {
+	c.seen, c.sess.watching = nil, 0
+	c.card.watching.Store(false)
+}
 
 func discard(conn command.Conn, _ [][]byte) resp.Value {
 	c := conn.(*client)
@@ -164,7 +167,8 @@ func exec(conn command.Conn, _ [][]byte) resp.Value {
 	switch {
 	case t.broken:
 		return resp.Err(resp.ErrExecAbort)
-	case t.log:
+	case t.log, c.passesReads() && (t.reads || len(t.exec.Watch) > 0):
+		t.log = true
 		return c.execLog(t)
 	case t.reads || len(t.exec.Watch) > 0:
 		c.planRead(c.now.asStep(t, stepExec), true)
@@ -313,6 +317,9 @@ func watch(conn command.Conn, args [][]byte) resp.Value {
 		return resp.Err(resp.ErrTooManyWatched)
 	}
 	keys := copyArgs(names, size)
+	if c.passesReads() {
+		return c.watchThere(keys, size)
+	}
 	first := len(c.seen)
 	reply := c.read(c.sess.db, func(r *store.Reader) resp.Value {
 		c.seen = c.seen[:first]
@@ -327,7 +334,26 @@ func watch(conn command.Conn, args [][]byte) resp.Value {
 		return reply
 	}
 	c.sess.watching += size
+	c.card.watching.Store(true)
 	return reply
+}
+
+// watchThere remembers the versions that the master tells; they are the same on all
+// nodes.
+func (c *client) watchThere(keys [][]byte, size int) resp.Value {
+	c.life.waits.Store(c.srv.gate.tick.Load())
+	versions, err := c.srv.cfg.Passed.Versions(c.life.ctx, c.sess.db, keys)
+	c.life.waits.Store(0)
+	if err != nil || len(versions) != len(keys) {
+		c.gaveUp()
+		return errMasterDownReply
+	}
+	for i, k := range keys {
+		c.seen = append(c.seen, watched{DB: c.sess.db, Key: k, Version: versions[i]})
+	}
+	c.sess.watching += size
+	c.card.watching.Store(true)
+	return resp.OK
 }
 
 // unwatched are those keys that are not watched yet, as far as a short look
@@ -360,8 +386,8 @@ const (
 // read runs fn as a read of its own: confirmed, and with due keys removed before
 // it is believed. fn may be called more than once.
 func (c *client) read(db int, fn func(r *store.Reader) resp.Value) resp.Value {
-	confirmed := c.sess.role.Master && !c.srv.cfg.LocalReads
-	if confirmed && !c.confirm() {
+	confirmed := c.sess.role.serves() && !c.srv.cfg.LocalReads
+	if confirmed && !c.fresh() {
 		return errMasterDownReply
 	}
 	var reply resp.Value

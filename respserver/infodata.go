@@ -96,7 +96,11 @@ func (r *report) replication() {
 		r.master(role, index)
 		r.line("connected_slaves", 0)
 	}
-	r.line("master_failover_state", "no-failover")
+	state := "no-failover"
+	if role.HandingOver {
+		state = "failover-in-progress"
+	}
+	r.line("master_failover_state", state)
 	r.line("master_replid", cmp.Or(history, noReplID))
 	r.line("master_replid2", noReplID)
 	r.line("master_repl_offset", index)

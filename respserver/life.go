@@ -21,6 +21,7 @@ type life struct {
 	conn   net.Conn
 	bits   atomic.Uint32
 	since  atomic.Int64 // the tick of the last change between idle and busy
+	turns  atomic.Int64 // pipelines begun
 	waits  atomic.Int64 // the tick at which it began to wait for the log or a confirmation, 0 if it does not
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -46,6 +47,7 @@ func (l *life) init(ctx context.Context, conn net.Conn) {
 // begin marks the connection busy; false if it is to be closed instead.
 func (l *life) begin(tick int64) bool {
 	l.since.Store(tick)
+	l.turns.Add(1)
 	return l.bits.Or(lifeBusy)&(lifeDoomed|lifeClosed) == 0
 }
 

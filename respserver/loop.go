@@ -130,6 +130,10 @@ func (c *client) carryOut(cmds []resp.Command) error {
 		return c.sess.failed
 	}
 	c.sess.ending = c.sess.ending || c.sess.lost
+	if c.retires() {
+		c.sess.ending = true
+		c.out.cork()
+	}
 	return c.flush()
 }
 

@@ -18,6 +18,9 @@ type Members interface {
 	// the client is told after "ERR ", unless it is a resp.Error; resp.ErrInDoubt is
 	// one that may still be made.
 	Change(ctx context.Context, c MemberChange) error
+	// Transfer hands the leadership over to the node with the given id, or to any if it
+	// is empty, and returns when that one is master. Its errors are like those of Change.
+	Transfer(ctx context.Context, id string) error
 }
 
 // MemberState is one node as the one that is asked sees it.
@@ -71,6 +74,7 @@ func memberSpecs() []*command.Spec {
 		sub("replace", 4, "old new", "Waits until a new node has a vote and removes an old one.", changing(ReplaceMember)),
 		sub("demote", 3, "id", "Takes a node's vote away; it goes on to follow.", changing(DemoteMember)),
 		sub("promote", 3, "id", "Gives a node that keeps up a vote.", changing(PromoteMember)),
+		sub("transfer", -2, "[id]", "Hands the role of the master over to another node.", raftTransfer),
 		snapshot,
 	}
 }
@@ -115,8 +119,7 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// changeMember makes a change. An unknown outcome ends the connection as that of a
-// write does.
+// changeMember makes a change.
 func changeMember(conn command.Conn, kind ChangeKind, args [][]byte) resp.Value {
 	c := conn.(*client)
 	if c.srv.cfg.Members == nil {
@@ -130,7 +133,29 @@ func changeMember(conn command.Conn, kind ChangeKind, args [][]byte) resp.Value 
 		change.With = string(args[3])
 	default:
 	}
-	err := c.srv.cfg.Members.Change(c.life.ctx, change)
+	return c.changed(c.srv.cfg.Members.Change(c.life.ctx, change))
+}
+
+// raftTransfer hands over the leadership. The connection is closed behind the reply, as
+// all are that the old master serves.
+func raftTransfer(conn command.Conn, args [][]byte) resp.Value {
+	c := conn.(*client)
+	switch {
+	case c.srv.cfg.Members == nil:
+		return resp.Err(resp.ErrInternal)
+	case len(args) > 3:
+		return resp.Err(resp.Arity("raft|transfer"))
+	}
+	id := ""
+	if len(args) == 3 {
+		id = string(args[2])
+	}
+	return c.changed(c.srv.cfg.Members.Transfer(c.life.ctx, id))
+}
+
+// changed is the reply to a change that ended with err. An unknown outcome ends the
+// connection as that of a write does.
+func (c *client) changed(err error) resp.Value {
 	switch {
 	case err == nil:
 		return resp.OK

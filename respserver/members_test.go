@@ -13,9 +13,10 @@ import (
 
 // fakeMembers is a membership that takes every change down and ends it as it is told.
 type fakeMembers struct {
-	mu      sync.Mutex
-	changes []respserver.MemberChange
-	err     error
+	mu        sync.Mutex
+	changes   []respserver.MemberChange
+	transfers []string
+	err       error
 }
 
 func (f *fakeMembers) Status() []respserver.Pair {
@@ -33,6 +34,13 @@ func (f *fakeMembers) Change(_ context.Context, c respserver.MemberChange) error
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.changes = append(f.changes, c)
+	return f.err
+}
+
+func (f *fakeMembers) Transfer(_ context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.transfers = append(f.transfers, id)
 	return f.err
 }
 
@@ -63,7 +71,14 @@ func TestRaftShowsAndChangesMembers(t *testing.T) {
 	if !slices.Equal(f.changes, want) {
 		t.Errorf("changes: %+v", f.changes)
 	}
+	p.want("RAFT TRANSFER", "OK")
+	p.want("RAFT TRANSFER n2", "OK")
+	if !slices.Equal(f.transfers, []string{"", "n2"}) {
+		t.Errorf("transfers: %q", f.transfers)
+	}
 	f.end(errors.New("n9 is no member"))
+	p.want("RAFT TRANSFER n9", "!ERR n9 is no member")
+	p.want("RAFT TRANSFER n2 n9", "!"+resp.Arity("raft|transfer").Error())
 	p.want("RAFT REMOVE n9", "!ERR n9 is no member")
 	p.want("RAFT SNAPSHOT", "OK")
 }

@@ -20,6 +20,17 @@ type Confirmer interface {
 	Confirm(ctx context.Context) error
 }
 
+// Passed tells of what this node has passed on to the master.
+type Passed interface {
+	// Written is a log index that covers every command that was passed on and
+	// answered.
+	Written() uint64
+	// Versions are what the master would have WATCH remember of keys.
+	Versions(ctx context.Context, db int, keys [][]byte) ([]uint64, error)
+	// Acknowledged is how many replicas the master knows to have the log up to index.
+	Acknowledged(ctx context.Context, index uint64) (int64, error)
+}
+
 // Data is this node's state.
 type Data interface {
 	// View runs fn at the present read instant with database db selected, and
@@ -46,7 +57,17 @@ type Role struct {
 	DiskShort bool
 	// LinkUp tells that this replica has recently heard from the master.
 	LinkUp bool
+	// Forward tells that this node, which is not the master, serves clients as if it
+	// was: Submit passes on to the master what it gets, which may then be a batch of
+	// reads only, and Fresh and Passed ask it.
+	Forward bool
+	// HandingOver tells that this node hands over, or has just handed over, its
+	// leadership.
+	HandingOver bool
 }
+
+// serves tells whether clients may write here, and read what is newest.
+func (r *Role) serves() bool { return r.Master || r.Forward }
 
 // Roles tells the present role; it is asked once per pipeline and must be cheap.
 type Roles interface {
@@ -64,7 +85,8 @@ type ReplicaState struct {
 
 // Replication tells how far the log has come.
 type Replication interface {
-	// Index is the log index this node's state has reached. It is cheap.
+	// Index is the log index this node's state has reached; it covers everything that was
+	// answered before the call. It is cheap.
 	Index() uint64
 	// History is the identity of the replicated history, 40 hex digits, the same on
 	// all nodes of a cluster; empty while there is none.

@@ -74,9 +74,9 @@ func refuseLost(c *client, _ *entry) error {
 	return resp.ErrReadOnly
 }
 
-// refuseReplica: only the master can write.
+// refuseReplica: only the master can write, and whoever passes on to it.
 func refuseReplica(c *client, e *entry) error {
-	if c.sess.role.Master {
+	if c.sess.role.serves() {
 		return nil
 	}
 	if r := e.spec.Do.Route; r != command.RouteWrite && r != command.RouteReplicated {

@@ -139,10 +139,11 @@ func (c *client) settle() {
 		return
 	}
 	g.settling = true
-	if g.log == 0 && g.reads > 0 {
+	passed := g.reads > 0 && c.passesReads()
+	if g.log == 0 && g.reads > 0 && !passed {
 		c.settleReads()
 	} else {
-		if g.log > 0 {
+		if g.log > 0 || passed {
 			c.settleLog()
 		}
 		c.encode(0, len(g.steps))
@@ -151,11 +152,18 @@ func (c *client) settle() {
 	g.settling = false
 }
 
+// passesReads tells whether reads take the way of writes: they are passed on, and
+// the master answers them sooner than this node could tell that its state is fresh.
+func (c *client) passesReads() bool {
+	return c.sess.role.Forward && !c.srv.cfg.LocalReads
+}
+
 // settleLog submits the segment as one batch and waits for its end.
 func (c *client) settleLog() {
 	g := &c.seg
 	if g.batch == nil {
 		g.batch = command.NewBatch()
+		g.batch.Abandoned = c.hungUp
 	}
 	b := g.batch
 	for i := range g.steps {
@@ -179,7 +187,7 @@ func (c *client) settleLog() {
 		c.sess.lost = c.sess.lost || b.Requests[n].Outcome == command.InDoubt
 		n++
 	}
-	c.sess.wrote = true
+	c.sess.wrote = c.sess.wrote || g.log > 0
 	b.Reset()
 	if cap(b.Requests) > keptSteps {
 		g.batch = nil
@@ -213,14 +221,14 @@ func (c *client) giveUp() {
 	c.sess.lost = true
 }
 
-// settleReads confirms once that this node is still the master, then runs the
+// settleReads confirms once that what this node has is the newest, then runs the
 // reads and encodes their replies, those of one view before it asks for the next:
 // replies that are long never pile up. A replica, and a node in read-mode local,
 // answers from what it has.
 func (c *client) settleReads() {
-	confirmed := c.sess.role.Master && !c.srv.cfg.LocalReads
+	confirmed := c.sess.role.serves() && !c.srv.cfg.LocalReads
 	g := &c.seg
-	if confirmed && !c.confirm() {
+	if confirmed && !c.fresh() {
 		c.refuseReads(0, len(g.steps))
 		c.encode(0, len(g.steps))
 		return
@@ -249,9 +257,14 @@ func (g *segment) chunk(from int) int {
 }
 
 // confirm tells whether this node was the master after the call began.
-func (c *client) confirm() bool {
+func (c *client) confirm() bool { return c.ask(c.srv.cfg.Confirm) }
+
+// fresh tells whether the state holds everything that was answered before the call.
+func (c *client) fresh() bool { return c.ask(c.srv.cfg.Fresh) }
+
+func (c *client) ask(whom Confirmer) bool {
 	c.life.waits.Store(c.srv.gate.tick.Load())
-	err := c.srv.cfg.Confirm.Confirm(c.life.ctx)
+	err := whom.Confirm(c.life.ctx)
 	c.life.waits.Store(0)
 	return err == nil || c.gaveUp()
 }

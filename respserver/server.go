@@ -34,14 +34,16 @@ type Server struct {
 		sync.Mutex
 		clients map[int64]*client
 		nextID  int64
-		serving int             // calls of Serve
+		serving int // calls of Serve
+		retired retirement
 		jobs    context.Context // of what lives as long as somebody serves
 		stop    context.CancelFunc
 	}
-	arrived chan struct{}  // holds one token after a client came, for housekeep
-	conns   sync.WaitGroup // connections, and what sends messages to them
-	jobs    sync.WaitGroup // housekeeping, snapshots
-	saving  atomic.Bool    // SAVE or BGSAVE is at work
+	arrived  chan struct{}  // holds one token after a client came, for housekeep
+	conns    sync.WaitGroup // connections, and what sends messages to them
+	jobs     sync.WaitGroup // housekeeping, snapshots
+	retiring atomic.Bool    // see Retire
+	saving   atomic.Bool    // SAVE or BGSAVE is at work
 
 	httpSeen atomic.Int64 // the tick at which the log told of a client that speaks HTTP
 }
@@ -107,6 +109,7 @@ func (s *Server) leave() {
 	if !last {
 		return
 	}
+	s.Release()
 	s.CloseClients()
 	t := time.AfterFunc(stopBound, func() { s.each(func(c *client) { c.life.close() }) })
 	defer t.Stop()
@@ -154,13 +157,16 @@ func (s *Server) admit(ctx context.Context, conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
+	if s.detain(conn) {
+		return
+	}
 	c := s.newClient(ctx, conn)
 	s.conns.Go(c.serve)
 }
 
 func (s *Server) refuseConn(t *Tuning, conn net.Conn) error {
 	switch {
-	case s.connected() >= t.MaxClients:
+	case s.crowded(t.MaxClients):
 		return resp.ErrMaxClients
 	case t.Protected && t.Password == "" && !local(conn):
 		return resp.ErrProtected
@@ -212,6 +218,13 @@ func (s *Server) connected() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.mu.clients)
+}
+
+// crowded tells whether there are as many connections as there may be.
+func (s *Server) crowded(most int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.mu.clients)+len(s.mu.retired.held) >= most
 }
 
 // clients are the present clients, in no order.

@@ -257,7 +257,7 @@ func waitCommand(conn command.Conn, args [][]byte) resp.Value {
 	switch {
 	case err != nil:
 		return resp.Err(err)
-	case !c.sess.role.Master:
+	case !c.sess.role.serves():
 		return resp.Err(resp.ErrWaitReplica)
 	}
 	n, refusal := c.awaitReplicas(want, timeout)
@@ -289,7 +289,7 @@ func waitAOF(conn command.Conn, args [][]byte) resp.Value {
 	switch {
 	case err != nil:
 		return resp.Err(err)
-	case !c.sess.role.Master:
+	case !c.sess.role.serves():
 		return resp.Err(resp.ErrWaitAOFReplica)
 	}
 	n, refusal := c.awaitReplicas(want, timeout)
@@ -299,9 +299,32 @@ func waitAOF(conn command.Conn, args [][]byte) resp.Value {
 	return resp.Array(resp.One, resp.Int(n))
 }
 
-// acknowledged is the number of replicas whose log has reached index.
-func (s *Server) acknowledged(index uint64) (n int64) {
-	for _, p := range s.replicas() {
+// written is a log index that covers what this connection has written, 0 if that is
+// nothing.
+func (c *client) written() (index uint64) {
+	if !c.sess.wrote {
+		return 0
+	}
+	if c.srv.cfg.Replication != nil {
+		index = c.srv.cfg.Replication.Index()
+	}
+	if c.sess.role.Forward {
+		index = max(index, c.srv.cfg.Passed.Written())
+	}
+	return index
+}
+
+// acknowledged is the number of replicas whose log has reached index, as far as the
+// master can be asked.
+func (c *client) acknowledged(index uint64) (n int64) {
+	if c.sess.role.Forward {
+		n, err := c.srv.cfg.Passed.Acknowledged(c.life.ctx, index)
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	for _, p := range c.srv.replicas() {
 		if p.Acked >= index {
 			n++
 		}
@@ -312,11 +335,8 @@ func (s *Server) acknowledged(index uint64) (n int64) {
 // awaitReplicas waits until want replicas have acknowledged the connection's
 // writes, but no longer than timeout, 0 for ever; inside EXEC it does not wait.
 func (c *client) awaitReplicas(want int64, timeout time.Duration) (n int64, refusal error) {
-	index := uint64(0)
-	if c.sess.wrote && c.srv.cfg.Replication != nil {
-		index = c.srv.cfg.Replication.Index()
-	}
-	n = c.srv.acknowledged(index)
+	index := c.written()
+	n = c.acknowledged(index)
 	if n >= want || c.inExec() {
 		return n, nil
 	}
@@ -337,7 +357,7 @@ func (c *client) awaitReplicas(want int64, timeout time.Duration) (n int64, refu
 	for n < want {
 		select {
 		case <-poll.C:
-			n = c.srv.acknowledged(index)
+			n = c.acknowledged(index)
 		case <-expired:
 			return n, nil
 		case why := <-woken:

@@ -48,7 +48,7 @@ func ServerSpecs() []*command.Spec {
 	shutdown.Complexity = "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)"
 	debugSpec := said(serverSpec("debug", -2, flagsAdmin, "1.0.0", debugCommand), "SLEEP seconds", "Holds up this connection, for tests.")
 	debugSpec.Complexity = "Depends on subcommand."
-	list := []*command.Spec{info, role, clock, lastSave, bgSave, save, shutdown, debugSpec, configSpec(), raftSpec()}
+	list := []*command.Spec{info, role, clock, lastSave, bgSave, save, shutdown, failoverSpec(), debugSpec, configSpec(), raftSpec()}
 	list = append(list, waitSpecs()...)
 	return append(list, clusterSpecs()...)
 }

@@ -25,6 +25,7 @@ func Commands(src Source) []*command.Spec {
 			Summary: "Shows the cluster to Sentinel clients.",
 			Sub: []*command.Spec{
 				a.named("ckquorum", "2.8.4", "O(N) where N is the number of nodes.", "Tells whether enough nodes are usable for a failover.", ckquorum),
+				a.failover(),
 				a.named("get-master-addr-by-name", "2.8.4", "O(1)", "Returns the address of the master.", getMasterAddr),
 				a.help(),
 				a.named("master", "2.8.4", "O(1)", "Describes the master.", master),
@@ -65,6 +66,19 @@ func (a api) named(name, since, complexity, summary string, run func(c command.C
 	})
 	s.Arity, s.Syntax = 3, "master-name"
 	return s
+}
+
+// failover is a handover that nobody need agree to.
+func (a api) failover() *command.Spec {
+	return a.named("failover", "2.8.4", "O(1)", "Has the master hand over to another node.", func(_ command.Conn, v *View) resp.Value {
+		if !v.MasterKnown {
+			return resp.Err(resp.ErrNoGoodReplica)
+		}
+		if err := a.src.Failover(); err != nil {
+			return resp.Err(err)
+		}
+		return resp.OK
+	})
 }
 
 // slaves is the old name of REPLICAS.
@@ -141,6 +155,8 @@ func help(command.Conn, [][]byte) resp.Value {
 		"SENTINEL <subcommand> [<arg> ...]. Subcommands are:",
 		"CKQUORUM <master-name>",
 		"    Tell whether enough nodes are usable for a failover.",
+		"FAILOVER <master-name>",
+		"    Have the master hand over to another node.",
 		"GET-MASTER-ADDR-BY-NAME <master-name>",
 		"    Return the address of the master. While there is none the connection is closed.",
 		"MASTER <master-name>",

@@ -84,6 +84,14 @@ type source sentinelapi.View
 
 func (s source) View() sentinelapi.View { return sentinelapi.View(s) }
 
+// Failover finds nobody to hand over to if there is one node only.
+func (s source) Failover() error {
+	if len(s.Nodes) < 2 {
+		return resp.ErrNoGoodReplica
+	}
+	return nil
+}
+
 // conn is a connection that notes whether it was closed.
 type conn struct {
 	command.Conn

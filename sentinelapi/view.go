@@ -69,6 +69,9 @@ type Source interface {
 	// is confirmed after the call began, or the view has no master; the call may
 	// wait for that, within a bound of its own. It is safe for concurrent use.
 	View() View
+	// Failover has the master hand over to another node. An error is the one to tell
+	// the client. It does not wait for the end of it, and is safe for concurrent use.
+	Failover() error
 }
 
 // master is the master, known or last known, or nil if there never was one.

@@ -38,6 +38,7 @@ var layers = []map[string]node{
 			own:   []string{"command", "resp", "store", "internal/clock"},
 			third: []string{"github.com/hashicorp/raft"},
 		},
+		"forward": {own: []string{"command", "resp", "store"}},
 		"cluster": {
 			own: []string{"internal/clock", "internal/durable", "internal/walfs"},
 			third: []string{
@@ -57,7 +58,7 @@ var layers = []map[string]node{
 	{
 		"node": {
 			own: []string{
-				"adminhttp", "cluster", "command", "config", "internal/clock", "internal/durable", "pubsub", "raftfsm",
+				"adminhttp", "cluster", "command", "config", "forward", "internal/clock", "internal/durable", "pubsub", "raftfsm",
 				"resp", "respserver", "sentinelapi", "store", "ttl",
 			},
 			third: []string{"github.com/hashicorp/raft", "github.com/prometheus/client_golang"},

@@ -1,0 +1,230 @@
+package forward
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/holdfast/holdfast/command"
+	"github.com/holdfast/holdfast/resp"
+	"github.com/holdfast/holdfast/store"
+)
+
+// Master is this node, which may be the master, as other nodes use it. Nothing it
+// does is passed on to a third node. It is safe for concurrent use.
+type Master interface {
+	// Submit takes a batch to the log, as respserver's Submitter does.
+	Submit(b *command.Batch)
+	// Index is a log index that covers everything this node has answered as master
+	// before the call, once a majority has confirmed that it still is the master.
+	Index(ctx context.Context) (uint64, error)
+	// Expire commits the removal of due keys and returns the log index after it.
+	Expire(ctx context.Context, victims []store.Victim) (uint64, error)
+	// Versions are what WATCH remembers of keys, once this node is confirmed as master.
+	Versions(ctx context.Context, db int, keys [][]byte) ([]uint64, error)
+	// Await returns the term of this node once it is the confirmed master.
+	Await(ctx context.Context) (uint64, error)
+}
+
+// Config is what a Server is built of.
+type Config struct {
+	Master    Master
+	Table     Table
+	Databases func() int               // how many there are
+	Answered  func() uint64            // a log index that covers what this node has answered
+	Acked     func(index uint64) int64 // how many replicas have the log up to index
+	// HandOver begins to hand over the leadership, to the node with the given id if
+	// that is not empty. An error of type resp.Error is told to whoever asked.
+	HandOver func(target string) error
+	Veil     func(on bool) // whether this node, as master, keeps it to itself
+	Log      *slog.Logger
+}
+
+// Server answers other nodes. It is safe for concurrent use.
+type Server struct{ cfg Config }
+
+// NewServer returns a server.
+func NewServer(cfg Config) *Server { return &Server{cfg} }
+
+const (
+	// maxAsked and maxAskedBytes bound the questions of one connection that are not
+	// answered yet. With more it is not read on.
+	maxAsked      = 4096
+	maxAskedBytes = 256 << 20
+	// askBound bounds what is not a unit.
+	askBound = 5 * time.Second
+)
+
+// Serve answers the node peer until the connection ends. Whoever closes it waits
+// for what is under way: that has bounds of its own.
+func (s *Server) Serve(conn net.Conn, peer string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &peerConn{srv: s, out: bounded{conn, writeBound}, ctx: ctx}
+	p.mu.room.L = &p.mu
+	err := p.read(bufio.NewReader(conn))
+	_ = conn.Close() // nobody reads the answers any more
+	cancel()
+	p.wg.Wait()
+	if errors.Is(err, errFrame) || errors.Is(err, errUnit) {
+		s.cfg.Log.Warn("another node sent what cannot be understood", "node", peer)
+	}
+}
+
+// peerConn is one connection.
+type peerConn struct {
+	srv *Server
+	out bounded
+	ctx context.Context
+	wg  sync.WaitGroup
+
+	write sync.Mutex // held while a frame is written
+	mu    struct {
+		sync.Mutex
+		room         sync.Cond
+		asked, bytes int
+	}
+}
+
+// enter waits until there is room for a question of n bytes.
+func (p *peerConn) enter(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.mu.asked > 0 && (p.mu.asked >= maxAsked || p.mu.bytes+n > maxAskedBytes) {
+		p.mu.room.Wait()
+	}
+	p.mu.asked++
+	p.mu.bytes += n
+}
+
+func (p *peerConn) leave(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.asked--
+	p.mu.bytes -= n
+	p.mu.room.Broadcast()
+}
+
+func (p *peerConn) read(r *bufio.Reader) error {
+	for {
+		f, err := readFrame(r, maxAsk)
+		if err != nil {
+			return err
+		}
+		p.enter(len(f.body))
+		answer, err := p.begin(&f)
+		if err != nil {
+			p.leave(len(f.body))
+			return err
+		}
+		p.wg.Go(func() {
+			defer p.leave(len(f.body))
+			kind, body := answer()
+			p.tell(kind, f.id, body)
+		})
+	}
+}
+
+// begin begins to answer, in the order of questions; what answer does may take its
+// time.
+func (p *peerConn) begin(f *frame) (answer func() (kind byte, body []byte), err error) {
+	m := p.srv.cfg.Master
+	d := decoder{b: f.body, table: p.srv.cfg.Table, databases: p.srv.cfg.Databases()}
+	switch f.kind {
+	case askUnits:
+		return p.units(&d)
+	case askIndex:
+		return p.number(m.Index), nil
+	case askMaster:
+		return p.number(m.Await), nil
+	case askExpire:
+		victims, err := d.victims()
+		return p.number(func(ctx context.Context) (uint64, error) { return m.Expire(ctx, victims) }), err
+	case askAcked:
+		index := d.uvarint()
+		return p.number(func(context.Context) (uint64, error) { return uint64(p.srv.cfg.Acked(index)), nil }), d.err
+	case askVeil, askUnveil:
+		p.srv.cfg.Veil(f.kind == askVeil)
+		return p.number(func(context.Context) (uint64, error) { return 0, nil }), nil
+	case askHandover:
+		return p.number(func(context.Context) (uint64, error) { return 0, p.srv.cfg.HandOver(string(f.body)) }), nil
+	case askVersions:
+		return p.versions(&d)
+	}
+	return nil, errFrame
+}
+
+// units submits a batch. A unit that this node would not take from a client makes
+// it refuse all, for good: the sender is of another release, or broken.
+func (p *peerConn) units(d *decoder) (answer func() (byte, []byte), err error) {
+	b, err := d.units()
+	if known, ok := errors.AsType[resp.Error](err); ok {
+		return func() (byte, []byte) { return tellError, []byte(known) }, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.srv.cfg.Master.Submit(b)
+	return func() (byte, []byte) {
+		<-b.Done() // within the bound of a proposal
+		return tellEndings, appendEndings(nil, p.srv.cfg.Answered(), b)
+	}, nil
+}
+
+// versions answers what WATCH asks.
+func (p *peerConn) versions(d *decoder) (answer func() (byte, []byte), err error) {
+	db, keys, err := d.keys()
+	if err != nil {
+		return nil, err
+	}
+	return func() (byte, []byte) {
+		ctx, cancel := context.WithTimeout(p.ctx, askBound)
+		defer cancel()
+		list, err := p.srv.cfg.Master.Versions(ctx, db, keys)
+		if err != nil {
+			return tellRefused, nil
+		}
+		var body []byte
+		for _, v := range list {
+			body = binary.AppendUvarint(body, v)
+		}
+		return tellNumbers, body
+	}, nil
+}
+
+// number answers with what get returns.
+func (p *peerConn) number(get func(ctx context.Context) (uint64, error)) func() (byte, []byte) {
+	return func() (byte, []byte) {
+		ctx, cancel := context.WithTimeout(p.ctx, askBound)
+		defer cancel()
+		n, err := get(ctx)
+		if known, ok := errors.AsType[resp.Error](err); ok {
+			return tellError, []byte(known)
+		}
+		if err != nil {
+			return tellRefused, nil
+		}
+		return tellNumber, binary.AppendUvarint(nil, n)
+	}
+}
+
+// tell writes an answer. If that fails the connection ends.
+func (p *peerConn) tell(kind byte, id uint64, body []byte) {
+	head := appendHead(make([]byte, 0, headLen), kind, id, len(body))
+	p.write.Lock()
+	defer p.write.Unlock()
+	buffers := net.Buffers{head, body}
+	if len(body) <= writeBuffer {
+		buffers = net.Buffers{append(head, body...)}
+	}
+	for _, b := range buffers {
+		if _, err := p.out.Write(b); err != nil {
+			_ = p.out.Close() // read ends
+			return
+		}
+	}
+}

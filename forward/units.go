@@ -1,0 +1,346 @@
+package forward
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/holdfast/holdfast/command"
+	"github.com/holdfast/holdfast/resp"
+	"github.com/holdfast/holdfast/store"
+)
+
+// Units on the wire, all numbers as varints and all strings with their length:
+//
+//	keys     database count key…
+//	units    count unit…
+//	unit     0 call | 1 watches calls
+//	call     database words
+//	watches  count (database key version)…
+//	calls    count call…
+//	endings  index count (outcome reply)…
+//
+// A call is the words a client sent, looked up again by the node that carries it
+// out: what it may do there does not depend on the sender.
+const (
+	unitCall = 0
+	unitExec = 1
+)
+
+const (
+	maxUnits = 1024      // in one frame
+	manySize = 512 << 10 // bytes of a frame from which no further unit joins it
+	execName = "exec"
+)
+
+// Table looks up commands, as command.Table does.
+type Table interface {
+	// Lookup finds the command that args call, with their number checked.
+	Lookup(args [][]byte) (*command.Spec, error)
+	// ByName is the command of a canonical name, or nil.
+	ByName(name string) *command.Spec
+}
+
+// appendUnit appends a request.
+func appendUnit(dst []byte, r *command.Request) []byte {
+	if r.Exec == nil {
+		return appendCall(append(dst, unitCall), r.DB, r.Args)
+	}
+	dst = binary.AppendUvarint(append(dst, unitExec), uint64(len(r.Exec.Watch)))
+	for i := range r.Exec.Watch {
+		w := &r.Exec.Watch[i]
+		dst = appendText(binary.AppendUvarint(dst, uint64(w.DB)), w.Key)
+		dst = binary.AppendUvarint(dst, w.Version)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(r.Exec.Queue)))
+	for i := range r.Exec.Queue {
+		dst = appendCall(dst, r.Exec.Queue[i].DB, r.Exec.Queue[i].Args)
+	}
+	return dst
+}
+
+func appendCall(dst []byte, db int, args [][]byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(db))
+	dst = binary.AppendUvarint(dst, uint64(len(args)))
+	for _, a := range args {
+		dst = appendText(dst, a)
+	}
+	return dst
+}
+
+func appendText(dst, s []byte) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// sizeOf is about how many bytes a request takes.
+func sizeOf(r *command.Request) int {
+	const number = 3
+	size := number + sizeOfArgs(r.Args)
+	if r.Exec != nil {
+		for i := range r.Exec.Watch {
+			size += len(r.Exec.Watch[i].Key) + binary.MaxVarintLen64 + number
+		}
+		for i := range r.Exec.Queue {
+			size += number + sizeOfArgs(r.Exec.Queue[i].Args)
+		}
+	}
+	return size
+}
+
+func sizeOfArgs(args [][]byte) int {
+	size := 0
+	for _, a := range args {
+		size += len(a) + 3
+	}
+	return size
+}
+
+// cut is the end of the requests from from on that go into one frame: one at
+// least, which is alone if it is large.
+func cut(requests []command.Request, from int) int {
+	size := 0
+	for i := from; i < len(requests); i++ {
+		size += sizeOf(&requests[i])
+		if i > from && (i-from == maxUnits || size > manySize) {
+			return i
+		}
+	}
+	return len(requests)
+}
+
+// errUnit says that bytes are no units.
+var errUnit = errors.New("malformed units")
+
+// decoder takes fields from b; after a mistake err is set for good.
+type decoder struct {
+	b         []byte
+	err       error
+	table     Table
+	databases int
+}
+
+func (d *decoder) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+	d.b = nil
+}
+
+func (d *decoder) uvarint() uint64 {
+	n, size := binary.Uvarint(d.b)
+	if size <= 0 {
+		d.fail(errUnit)
+		return 0
+	}
+	d.b = d.b[size:]
+	return n
+}
+
+// count is a number of things that take a byte each at least.
+func (d *decoder) count() int {
+	n := d.uvarint()
+	if n > uint64(len(d.b)) {
+		d.fail(errUnit)
+		return 0
+	}
+	return int(n)
+}
+
+func (d *decoder) text() []byte {
+	n := d.count()
+	s := d.b[:n:n]
+	d.b = d.b[n:]
+	return s
+}
+
+func (d *decoder) db() int {
+	n := d.uvarint()
+	if n >= uint64(d.databases) {
+		d.fail(resp.ErrDBIndex)
+		return 0
+	}
+	return int(n)
+}
+
+// units are the requests of a frame. They alias it.
+func (d *decoder) units() (*command.Batch, error) {
+	n := d.count()
+	if n == 0 || n > maxUnits {
+		return nil, errUnit
+	}
+	b := command.NewBatch()
+	for range n {
+		r := d.unit()
+		if d.err != nil {
+			return nil, d.err
+		}
+		b.Requests = append(b.Requests, r)
+	}
+	if len(d.b) > 0 {
+		return nil, errUnit
+	}
+	return b, nil
+}
+
+func (d *decoder) unit() (r command.Request) {
+	switch d.uvarint() {
+	case unitCall:
+		r.Spec, r.DB, r.Args = d.call()
+		if r.Spec != nil {
+			if err := r.Spec.Do.Check(r.Args); err != nil {
+				d.fail(err)
+			}
+		}
+	case unitExec:
+		if r.Spec = d.table.ByName(execName); r.Spec == nil {
+			d.fail(errUnit)
+		}
+		r.Exec = d.exec()
+	default:
+		d.fail(errUnit)
+	}
+	return r
+}
+
+func (d *decoder) exec() *command.Exec {
+	x := &command.Exec{}
+	for range d.count() {
+		x.Watch = append(x.Watch, command.Watched{DB: d.db(), Key: d.text(), Version: d.uvarint()})
+		if d.err != nil {
+			return nil
+		}
+	}
+	for range d.count() {
+		spec, db, args := d.call()
+		if d.err != nil {
+			return nil
+		}
+		x.Queue = append(x.Queue, command.Queued{Spec: spec, DB: db, Args: args})
+	}
+	return x
+}
+
+// keys are a database and keys of it.
+func (d *decoder) keys() (db int, keys [][]byte, err error) {
+	db = d.db()
+	for range d.count() {
+		keys = append(keys, d.text())
+	}
+	if d.err != nil || len(d.b) > 0 {
+		return 0, nil, errUnit
+	}
+	return db, keys, nil
+}
+
+// call is a command that reads or changes the state: nothing else is forwarded.
+func (d *decoder) call() (spec *command.Spec, db int, args [][]byte) {
+	db = d.db()
+	n := d.count()
+	if n == 0 {
+		d.fail(errUnit)
+		return nil, 0, nil
+	}
+	const first = 16
+	args = make([][]byte, 0, min(n, first))
+	for range n {
+		args = append(args, d.text())
+	}
+	if d.err != nil {
+		return nil, 0, nil
+	}
+	spec, err := d.table.Lookup(args)
+	switch {
+	case err != nil:
+		d.fail(err)
+	case spec.Do.Route == command.RouteLocal:
+		d.fail(errUnit)
+	default:
+		return spec, db, args
+	}
+	return nil, 0, nil
+}
+
+// Ending is how one forwarded request ended.
+type Ending struct {
+	Outcome command.Outcome // not Pending
+	Reply   resp.Value
+}
+
+// appendEndings appends how the requests of a batch have ended, and the log index
+// that the state had reached by then. A reply that does not fit into a frame is
+// left out: of a read nothing is known then, and of anything else too little.
+func appendEndings(dst []byte, index uint64, b *command.Batch) []byte {
+	dst = binary.AppendUvarint(dst, index)
+	dst = binary.AppendUvarint(dst, uint64(len(b.Requests)))
+	const rest = 256 // bytes that every request to come may need
+	for i := range b.Requests {
+		r := &b.Requests[i]
+		e := Ending{r.Outcome, r.Reply}
+		if room := maxTell - len(dst) - rest*(len(b.Requests)-i); r.Outcome == command.Replied && e.Reply.WireSize() > room {
+			e = unfit(r)
+		}
+		dst = e.Reply.AppendWire(append(dst, byte(e.Outcome)))
+	}
+	return dst
+}
+
+// unfit is the ending of a request whose reply is too long.
+func unfit(r *command.Request) Ending {
+	if r.Exec == nil && r.Spec.Do.Route == command.RouteRead {
+		return Ending{command.Refused, resp.Err(resp.ErrReplyTooBig)}
+	}
+	return Ending{command.InDoubt, resp.Err(resp.ErrInDoubt)}
+}
+
+// parseEndings reads what appendEndings wrote for n requests. Replies alias b.
+func parseEndings(b []byte, n int) (index uint64, list []Ending, err error) {
+	d := decoder{b: b}
+	index = d.uvarint()
+	if count := d.uvarint(); d.err != nil || count != uint64(n) {
+		return 0, nil, errUnit
+	}
+	for range n {
+		if len(d.b) == 0 {
+			return 0, nil, errUnit
+		}
+		e := Ending{Outcome: command.Outcome(d.b[0])}
+		v, size, err := resp.ParseWire(d.b[1:])
+		if err != nil || e.Outcome < command.Replied || e.Outcome > command.InDoubt {
+			return 0, nil, errUnit
+		}
+		e.Reply, d.b = v, d.b[1+size:]
+		list = append(list, e)
+	}
+	if len(d.b) > 0 {
+		return 0, nil, errUnit
+	}
+	return index, list, nil
+}
+
+// appendVictims appends keys to remove.
+func appendVictims(dst []byte, victims []store.Victim) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(victims)))
+	for i := range victims {
+		v := &victims[i]
+		dst = binary.AppendUvarint(binary.AppendUvarint(dst, uint64(v.DB)), uint64(len(v.Key)))
+		dst = binary.AppendVarint(append(dst, v.Key...), v.Deadline)
+	}
+	return dst
+}
+
+// victims are the keys of a frame.
+func (d *decoder) victims() ([]store.Victim, error) {
+	var list []store.Victim
+	for range d.count() {
+		v := store.Victim{DB: d.db(), Key: string(d.text())}
+		deadline, size := binary.Varint(d.b)
+		if size <= 0 || d.err != nil {
+			return nil, errUnit
+		}
+		v.Deadline, d.b = deadline, d.b[size:]
+		list = append(list, v)
+	}
+	if d.err != nil || len(d.b) > 0 {
+		return nil, errUnit
+	}
+	return list, nil
+}

@@ -1,0 +1,236 @@
+package integration_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/testkit"
+	"github.com/holdfast/holdfast/internal/testkit/script"
+)
+
+// A replica in replica-mode forward answers every command as the master does, in both
+// protocols, but for those about the node itself.
+func TestScriptsThroughAReplica(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{Args: []string{"--enable-debug-command", "yes", "--replica-mode", "forward"}})
+	replica := c.Nodes[(c.WaitWhole(formLimit)+1)%len(c.Nodes)]
+	aboutNodes := []string{"server", "failover", "auth", "raft"} // ROLE and HELLO name the role
+	for _, path := range scripts(t) {
+		s, err := script.Parse(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(aboutNodes, s.Name) {
+			continue
+		}
+		for _, proto := range []int{2, 3} {
+			if s.Proto == 0 || s.Proto == proto {
+				t.Run(fmt.Sprintf("%s/%d", s.Name, proto), func(t *testing.T) {
+					play(t, s, replica.Addr(), script.Options{Proto: proto})
+				})
+			}
+		}
+	}
+}
+
+// plainClient is a client that knows the address of one node and nothing of Sentinels. It
+// repeats nothing.
+type plainClient struct {
+	addr string
+	conn *testkit.Client // nil when not connected
+}
+
+// Connect connects to the node, unless connected.
+func (p *plainClient) Connect() (err error) {
+	if p.conn == nil {
+		p.conn, err = testkit.Dial(p.addr, 10*time.Second)
+	}
+	if err != nil {
+		p.conn = nil
+		time.Sleep(retryPause)
+	}
+	return err
+}
+
+// Do sends one command. After anything but an answer it connects anew.
+func (p *plainClient) Do(args ...string) (testkit.Reply, testkit.Outcome, error) {
+	if err := p.Connect(); err != nil {
+		return testkit.Reply{}, testkit.Refused, err
+	}
+	r, err := p.conn.Do(args...)
+	var told testkit.ReplyError
+	switch {
+	case err == nil:
+		return r, testkit.Done, nil
+	case !errors.As(err, &told):
+		p.Close()
+		return r, testkit.Unknown, err
+	}
+	outcome := testkit.OutcomeOf(told)
+	if outcome == testkit.Unknown {
+		p.Close()
+	}
+	return r, outcome, err
+}
+
+// Close closes the connection, if there is one.
+func (p *plainClient) Close() {
+	if p.conn != nil {
+		_ = p.conn.Close()
+		p.conn = nil
+	}
+}
+
+// P2, P5: what plain clients of all three nodes see is linearizable while masters are
+// killed and hand over, and no counter is incremented twice for one reply.
+func TestForwardedHistoriesAreLinearizable(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{Args: []string{"--replica-mode", "forward"}})
+	round := 0
+	nemesis := func() {
+		node := c.Nodes[c.WaitMaster(formLimit)]
+		if round++; round%3 == 0 {
+			node.Kill9()
+			time.Sleep(1500 * time.Millisecond)
+			node.Start()
+			time.Sleep(1500 * time.Millisecond)
+			return
+		}
+		if round%3 == 1 {
+			testkit.MustDial(t, node.Addr()).MustDo(t, "FAILOVER")
+		} else {
+			node.Term(5 * time.Second)
+			node.Start()
+		}
+		time.Sleep(1500 * time.Millisecond)
+	}
+	linearizableFor(t, c, nemesis, func(i int) commander { return &plainClient{addr: c.Nodes[i%len(c.Nodes)].Addr()} })
+}
+
+// P5, P8: a planned change of the master fails no command of plain clients of the nodes
+// that stay.
+func TestHandoverUnderForwardedLoad(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{Args: []string{"--replica-mode", "forward"}})
+	old := c.WaitWhole(formLimit)
+	stop := make(chan struct{})
+	var wait sync.WaitGroup
+	var failed sync.Map
+	for i, n := range c.Nodes {
+		if i == old {
+			continue
+		}
+		for k := range 4 {
+			wait.Go(func() {
+				p := &plainClient{addr: n.Addr()}
+				defer p.Close()
+				key := fmt.Sprintf("forwarded:%d:%d", i, k)
+				for want := int64(1); ; want++ {
+					select {
+					case <-stop:
+						return
+					case <-time.After(2 * time.Millisecond):
+					}
+					if r, _, err := p.Do("INCR", key); err != nil || r.Int() != want {
+						failed.Store(key, fmt.Sprintf("%v, %v, want %d", r, err, want))
+						return
+					}
+				}
+			})
+		}
+	}
+	time.Sleep(300 * time.Millisecond)
+	testkit.MustDial(t, c.Nodes[old].Addr()).MustDo(t, "FAILOVER")
+	testkit.Eventually(t, 5*time.Second, "another master", func() error {
+		next, err := c.FindMaster()
+		return errors.Join(err, testkit.Check(next != old, "it is the same"))
+	})
+	time.Sleep(500 * time.Millisecond)
+	close(stop)
+	wait.Wait()
+	failed.Range(func(key, what any) bool {
+		t.Errorf("%v: %v", key, what)
+		return true
+	})
+}
+
+// WAIT through a replica counts the replicas of the master, those that have what this
+// connection has written.
+func TestWaitThroughAReplica(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{Args: []string{"--replica-mode", "forward"}})
+	old := c.WaitWhole(formLimit)
+	r := testkit.MustDial(t, c.Nodes[(old+1)%3].Addr())
+	for range 20 {
+		r.MustDo(t, "SET", "k", "v")
+		if n := r.MustDo(t, "WAIT", "2", "2000"); n.Int() != 2 {
+			t.Fatalf("WAIT answers %v", n)
+		}
+	}
+	if role := r.MustDo(t, "ROLE"); string(role.Elems[0].Text) != "slave" {
+		t.Errorf("ROLE says %v", role)
+	}
+	c.Nodes[(old+2)%3].Kill9()
+	r.MustDo(t, "SET", "k", "w")
+	if n := r.MustDo(t, "WAIT", "2", "300"); n.Int() != 1 {
+		t.Errorf("WAIT answers %v with one replica of the master left", n)
+	}
+}
+
+// Large values and long pipelines pass through a replica whole and in order.
+func TestBigAndManyThroughAReplica(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{Args: []string{"--replica-mode", "forward"}})
+	r := testkit.MustDial(t, c.Nodes[(c.WaitWhole(formLimit)+1)%3].Addr())
+	big := strings.Repeat("x", 20<<20)
+	r.MustDo(t, "SET", "big", big)
+	if got := r.MustDo(t, "GETEX", "big", "PERSIST"); string(got.Text) != big {
+		t.Errorf("a value of %d bytes comes back with %d", len(big), len(got.Text))
+	}
+	var commands [][]string
+	for i := range 5000 {
+		key := fmt.Sprintf("many:%d", i%7)
+		commands = append(commands, []string{"INCR", key}, []string{"GET", key})
+	}
+	replies, err := r.Pipeline(commands...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, reply := range replies {
+		if want := int64(i/14 + 1); reply.Int() != want {
+			t.Fatalf("reply %d is %v, want %d", i, reply, want)
+		}
+	}
+}
+
+// P1, P5: what a replica passes on is refused like what the master is asked itself: while
+// the disks are short no write is taken, and reads are answered, those of transactions too.
+func TestShortDisksThroughAReplica(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{Tags: []string{"faults"}, Args: []string{"--replica-mode", "forward"}})
+	lead := c.WaitWhole(formLimit)
+	r := testkit.MustDial(t, c.Nodes[(lead+1)%3].Addr())
+	r.MustDo(t, "SET", "kept", "value")
+	crowd(t, littleSpace, c.Nodes[lead])
+	refused(t, c)
+	for _, write := range [][]string{{"SET", "k", "v"}, {"DEL", "kept"}} {
+		if _, err := r.Do(write...); err == nil || !strings.HasPrefix(err.Error(), misconf) {
+			t.Errorf("%s: %v", write[0], err)
+		}
+	}
+	if got := r.MustDo(t, "GET", "kept"); string(got.Text) != "value" {
+		t.Errorf("GET answers %s", got.Text)
+	}
+	replies, err := r.Pipeline([]string{"MULTI"}, []string{"GET", "kept"}, []string{"GET", "none"}, []string{"EXEC"})
+	if err != nil || len(replies[3].Elems) != 2 || string(replies[3].Elems[0].Text) != "value" || !replies[3].Elems[1].Null {
+		t.Errorf("a transaction of reads: %v, %v", replies, err)
+	}
+	replies, err = r.Pipeline([]string{"MULTI"}, []string{"SET", "none", "v"}, []string{"EXEC"}, []string{"GET", "none"})
+	if err != nil || !strings.HasPrefix(string(replies[2].Text), "EXECABORT") || !replies[3].Null {
+		t.Errorf("a transaction with a write: %v, %v", replies, err)
+	}
+	crowd(t, muchSpace, c.Nodes...)
+	testkit.Eventually(t, 5*time.Second, "writes are taken", func() error {
+		_, err := r.Do("SET", "k", "v")
+		return err
+	})
+}

@@ -1,0 +1,356 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/forward"
+	"github.com/holdfast/holdfast/internal/clock"
+	"github.com/holdfast/holdfast/respserver"
+)
+
+// quietTime is how long a client must have been idle before its connection is closed
+// after a handover.
+const quietTime = 20 * time.Millisecond
+
+// lastWords is for how long a node that stops still tells clients on its Sentinel port
+// who the master is: those that were sent away ask there first.
+const lastWords = 100 * time.Millisecond
+
+// resumeBound is how long it may take to find out who leads after a handover that
+// failed; Settle has a shorter bound of its own.
+const resumeBound = 10 * time.Second
+
+// Why the leadership is not handed over.
+var (
+	errHandingOver = errors.New("the leadership is being handed over already")
+	errNoSuccessor = errors.New("no other node can take the leadership over")
+)
+
+// handover is a planned change of the master as this node, the old one, goes through
+// it: what clients ask is parked, the log comes to rest, the successor is elected,
+// what is parked and what comes after it is passed on to the new master, and
+// connections are closed as they become idle.
+//
+// Roles know of it through Node.handovers. While it goes on the loss of the
+// leadership closes no connection; its end does.
+type handover struct {
+	node  *Node
+	to    string // the successor
+	hold  time.Duration
+	still respserver.Stillness // of clients when parking began
+	moved chan error           // told nil when another node has become master, or why that has failed
+	over  chan struct{}        // closed by the goroutine of roles once nothing of it is left
+	done  atomic.Bool          // it is to be over
+}
+
+// handovers are the present handover and how to begin one.
+type handovers struct {
+	present   atomic.Pointer[handover]
+	successor atomic.Pointer[successor]
+	count     struct{ done, failed atomic.Uint64 }
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // of the present one until the successor is told to stand, guarded by mu
+	wg     sync.WaitGroup     // those begun by beginHandover
+}
+
+// successor is a node that has said to be the master of a term.
+type successor struct {
+	id   string
+	term uint64
+}
+
+// master is the node to pass commands on to, "" if it is not known.
+func (n *Node) master() string {
+	v := n.raft.View()
+	if s := n.handovers.successor.Load(); s != nil && s.term >= v.Term && v.Leader == "" {
+		return s.id
+	}
+	return v.Leader
+}
+
+// handOver hands the leadership over to the node with the given id, or the best one if it
+// is empty, and returns nil once another node is master and no client that this
+// node has served is left. With any other result this node may still be the master.
+// ctx bounds how long it may take until the successor is told to stand. A node that is
+// leaving, as it stops, does not go on as master if it fails.
+func (n *Node) handOver(ctx context.Context, to string, leaving bool) error {
+	h, err := n.newHandover(ctx, to)
+	if err != nil {
+		return err
+	}
+	return h.carryOut(ctx, leaving)
+}
+
+// carryOut goes through the handover.
+func (h *handover) carryOut(ctx context.Context, leaving bool) error {
+	n := h.node
+	ctx, cancel := context.WithTimeout(ctx, h.hold+n.masterBound())
+	defer cancel()
+	n.handovers.allowAbort(cancel)
+	began := clock.Mono()
+	n.log.Info("handover begins", "to", h.to)
+	err := h.move(ctx)
+	switch {
+	case err == nil:
+		n.log.Info("handed over", "to", h.to, "took", clock.Mono()-began)
+		h.moved <- nil
+		h.seeOff() //nolint:contextcheck // ctx is for what lies behind
+	case leaving:
+		n.log.Warn("the leadership was not handed over", "to", h.to, "err", err)
+	default:
+		n.log.Warn("the leadership was not handed over", "to", h.to, "err", err)
+		h.resume(err) //nolint:contextcheck // ctx may have ended
+	}
+	h.end()
+	if err == nil {
+		n.handovers.count.done.Add(1)
+	} else {
+		n.handovers.count.failed.Add(1)
+	}
+	return err
+}
+
+// newHandover makes a handover the present one, if there is none and this node leads
+// and can reach the successor.
+func (n *Node) newHandover(ctx context.Context, to string) (*handover, error) {
+	to, err := n.successor(to)
+	switch {
+	case err != nil:
+		return nil, err
+	case n.relay.connect(ctx, to) == nil:
+		return nil, fmt.Errorf("%w: %s does not answer", errNoSuccessor, to)
+	}
+	h := &handover{
+		node: n, to: to, hold: n.settings.Config().HandoverHold,
+		moved: make(chan error, 1), over: make(chan struct{}),
+	}
+	if !n.handovers.present.CompareAndSwap(nil, h) {
+		return nil, errHandingOver
+	}
+	return h, nil
+}
+
+// move parks what clients ask and returns nil once another node is master and gets it.
+func (h *handover) move(ctx context.Context) error {
+	n := h.node
+	conn := n.relay.connect(ctx, h.to)
+	if conn == nil {
+		return errNoSuccessor
+	}
+	h.still = n.data.Still()
+	n.relay.set(wayParked)
+	if err := n.proposer.Pause(ctx); err != nil {
+		return fmt.Errorf("the log does not come to rest: %w", err)
+	}
+	n.handovers.allowAbort(nil)
+	if err := errors.Join(ctx.Err(), conn.Veil(ctx), n.raft.Confirm(ctx)); err != nil {
+		return err
+	}
+	n.raft.Part()
+	err := n.raft.Transfer(ctx, h.to)
+	if err == nil {
+		err = h.awaitMaster(ctx, conn)
+	}
+	if err != nil {
+		_ = conn.Unveil(ctx) // by itself it ends in a moment
+		n.raft.Parted()
+		return err
+	}
+	return nil
+}
+
+// awaitMaster waits until the successor says that it is master.
+func (h *handover) awaitMaster(ctx context.Context, conn *forward.Conn) error {
+	term, err := conn.AwaitMaster(ctx)
+	if err != nil {
+		return fmt.Errorf("%s has not become master: %w", h.to, err)
+	}
+	h.node.handovers.successor.Store(&successor{h.to, term})
+	return nil
+}
+
+// seeOff passes on to the new master what clients ask, closing each connection behind
+// a reply or when it has been idle for a moment, and those that are left when they have
+// been held for long enough.
+//
+// Some libraries close all connections to the old master, commands under way or not,
+// at the moment in which they hear of the new one, and ask it the same again (go-redis
+// does, and lets transactions fail). So they hear of it when there is nothing under
+// way any more: others go on naming this node, and who connects to it meanwhile waits.
+// That can last no longer than a node that is not the master may be named, and those who
+// have not paused by then are likely to keep many commands under way: such libraries
+// wait for what they have sent.
+func (h *handover) seeOff() {
+	n := h.node
+	hold, cancel := context.WithTimeout(context.Background(), h.hold)
+	defer cancel()
+	veiled, unveil := context.WithTimeout(hold, n.masterBound()/2)
+	defer unveil()
+	n.data.Retire()
+	n.relay.set(wayRemote)
+	gone := n.data.Retired(veiled, quietTime, h.still)
+	pause(hold, quietTime/2) // the last replies arrive
+	h.reveal(hold)
+	n.data.Release()
+	if !gone {
+		n.data.Retired(hold, quietTime, nil)
+	}
+}
+
+// reveal lets the new master be known and waits until it is.
+func (h *handover) reveal(ctx context.Context) {
+	n := h.node
+	if conn := n.relay.connect(ctx, h.to); conn != nil {
+		_ = conn.Unveil(ctx) // by itself it ends in a moment
+	}
+	n.raft.Look()
+	for n.raft.View().Leader == "" && pause(ctx, passPause) { // it is named elsewhere until then, too
+	}
+	pause(ctx, quietTime/2) // the others look as often
+	n.raft.Parted()
+}
+
+// resume ends a handover that failed for the given reason. If a majority confirms that
+// this node still leads, and raft takes entries again, clients are served as before. If
+// another node has become master they are sent there, as after a handover that went
+// well.
+func (h *handover) resume(reason error) {
+	n := h.node
+	ctx, cancel := context.WithTimeout(context.Background(), resumeBound)
+	defer cancel()
+	err := n.raft.Settle(ctx)
+	if err == nil {
+		err = n.raft.Confirm(ctx)
+	}
+	n.proposer.Resume() // it takes nothing unless this node leads still
+	switch {
+	case errors.Is(err, cluster.ErrStuck):
+		h.moved <- err
+		n.fail(err)
+	case err == nil:
+		n.relay.set(wayHere)
+		n.log.Info("this node goes on as master")
+		h.moved <- fmt.Errorf("the leadership was not handed over: %w", reason)
+	default:
+		n.log.Info("the leadership has moved")
+		h.moved <- fmt.Errorf("the leadership has moved, but not as planned: %w", reason)
+		h.seeOff()
+	}
+}
+
+// end has the goroutine of roles end the handover and waits for it.
+func (h *handover) end() {
+	h.node.raft.Parted()
+	h.done.Store(true)
+	h.node.roles.look()
+	select {
+	case <-h.over:
+	case <-time.After(h.hold): // roles are not followed any more: the node stops
+	}
+	h.node.handovers.allowAbort(nil)
+}
+
+// endHandover ends the present handover if it is to be over: whoever is connected to a
+// node that is not the master any more is sent away. Called by the goroutine of
+// roles.
+func (n *Node) endHandover() {
+	h := n.handovers.present.Load()
+	if h == nil || !h.done.Load() {
+		return
+	}
+	if !n.roles.Role().Master {
+		n.data.CloseClients()
+	}
+	n.data.Stay()
+	n.handovers.present.Store(nil)
+	close(h.over)
+}
+
+// stepAside ends this node's time as master within a handover: its clients stay, and
+// what they ask is passed on.
+func (n *Node) stepAside() {
+	n.reign.serving.Store(0)
+	n.proposer.StepDown()
+	n.reign.steps.Add(1)
+	n.roles.current.Store(&asideRole)
+}
+
+// allowAbort makes cancel what abort calls; nil for nothing.
+func (h *handovers) allowAbort(cancel context.CancelFunc) {
+	h.mu.Lock()
+	h.cancel = cancel
+	h.mu.Unlock()
+}
+
+// abort gives up the present handover and tells whether there was one that has not
+// gone too far.
+func (h *handovers) abort() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cancel == nil {
+		return false
+	}
+	h.cancel()
+	return true
+}
+
+// beginHandover hands over the leadership in the background, within bound until the
+// successor is told to stand. It returns why it cannot begin. What it returns else tells
+// nil once another node is master, or why that has failed.
+func (n *Node) beginHandover(to string, bound time.Duration) (moved <-chan error, err error) {
+	if _, err := n.successor(to); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	release, err := n.raft.HoldMembers(ctx)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	h, err := n.newHandover(ctx, to)
+	if err != nil {
+		cancel()
+		release()
+		return nil, err
+	}
+	n.handovers.wg.Go(func() {
+		defer cancel()
+		defer release()
+		_ = h.carryOut(ctx, false) // it has logged why not
+	})
+	return h.moved, nil
+}
+
+// leave hands over the leadership before this node stops, if it is the master and
+// another node can take it. SHUTDOWN NOW does not wait for that.
+func (n *Node) leave() {
+	if n.alerts.inHaste.Load() {
+		return
+	}
+	bound := n.settings.Config().HandoverHold + n.masterBound()
+	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	defer cancel()
+	if h := n.handovers.present.Load(); h != nil { // a command has asked for it
+		select {
+		case <-h.over:
+		case <-ctx.Done():
+		}
+	}
+	if release, err := n.raft.HoldMembers(ctx); err == nil {
+		defer release()
+	}
+	err := n.handOver(context.Background(), "", true)
+	switch {
+	case err == nil:
+		pause(context.Background(), lastWords)
+	case !errors.Is(err, errNotMaster):
+		n.log.Info("the node stops without a handover", "reason", err)
+	}
+}

@@ -1,0 +1,150 @@
+package respserver
+
+import (
+	"context"
+	"net"
+	"syscall"
+	"time"
+)
+
+// retirePolls is how often per quiet time connections are looked at.
+const retirePolls = 4
+
+// retirement is how a server sends its clients away without any of them losing a
+// command: a connection is closed right behind a reply, so that a client that waits
+// for one before it sends the next command sees the end when it has nothing under way.
+// Guarded by Server.mu.
+type retirement struct {
+	hold bool       // new connections wait
+	held []net.Conn // those that do
+}
+
+// Retire begins to send clients away. From now on a connection is closed as soon as
+// what it has sent was answered, unless it has begun a transaction or watches keys; and
+// new connections are accepted and left waiting.
+func (s *Server) Retire() {
+	s.mu.Lock()
+	s.mu.retired.hold = true
+	s.mu.Unlock()
+	s.retiring.Store(true)
+}
+
+// Retired closes connections that have been idle for quiet and returns when none is
+// left, true then, or when ctx ends. What has happened since the call of Still that
+// returned seen is known; nil for nothing. Connections that wait since Retire do not
+// count.
+func (s *Server) Retired(ctx context.Context, quiet time.Duration, seen Stillness) bool {
+	poll := time.NewTicker(quiet / retirePolls)
+	defer poll.Stop()
+	for {
+		if seen = s.retire(seen, quiet); s.connected() == 0 {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-poll.C:
+		}
+	}
+}
+
+// Stillness is which connections have done nothing since when.
+type Stillness map[*client]stillness
+
+// Still notes what connections are doing now.
+func (s *Server) Still() Stillness {
+	seen, at := make(Stillness), now()
+	for _, c := range s.clients() {
+		seen[c] = stillness{c.life.turns.Load(), at}
+	}
+	return seen
+}
+
+// Release closes the connections that wait; later ones are served. Nothing of what
+// they have sent was carried out.
+func (s *Server) Release() {
+	s.mu.Lock()
+	held := s.mu.retired.held
+	s.mu.retired.hold, s.mu.retired.held = false, nil
+	s.mu.Unlock()
+	for _, conn := range held {
+		_ = conn.Close() // whoever it was asks elsewhere
+	}
+}
+
+// Stay ends what Retire began, for who is connected then and comes later.
+func (s *Server) Stay() {
+	s.retiring.Store(false)
+	s.Release()
+}
+
+// detain keeps a new connection waiting if new ones have to; false if not.
+func (s *Server) detain(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.mu.retired.hold {
+		return false
+	}
+	s.mu.retired.held = append(s.mu.retired.held, conn)
+	return true
+}
+
+// stillness is since when a connection has begun nothing.
+type stillness struct {
+	turns int64
+	since time.Duration // clock.Mono
+}
+
+// retire closes the connections that have been still for long enough, and returns
+// those to look at again.
+func (s *Server) retire(seen Stillness, quiet time.Duration) Stillness {
+	next := make(Stillness)
+	at := now()
+	for _, c := range s.clients() {
+		before, known := seen[c]
+		turns := c.life.turns.Load()
+		switch {
+		case !known || turns != before.turns || c.life.bits.Load()&lifeBusy != 0 || c.engaged():
+			next[c] = stillness{turns, at}
+		case at-before.since < quiet || c.unread():
+			next[c] = before
+		default:
+			c.life.doom()
+		}
+	}
+	return next
+}
+
+// engaged tells whether a transaction has begun or keys are watched: the client is about
+// to go on. It is safe for concurrent use.
+func (c *client) engaged() bool { return c.card.multi.Load() >= 0 || c.card.watching.Load() }
+
+// retires tells whether the connection is to be closed behind the replies that are
+// about to be sent: nothing more has come from the client.
+func (c *client) retires() bool {
+	return c.srv.retiring.Load() && !c.engaged() && c.rd.Buffered() == 0 && !c.unread()
+}
+
+// cork keeps what is sent from now on from leaving before the connection is closed, so
+// that the client gets the last reply and the end of the connection at once.
+func (o *output) cork() {
+	if o.raw == nil {
+		return
+	}
+	_ = o.raw.Control(func(fd uintptr) { // without it the end comes a little later
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CORK, 1) // as above
+	})
+}
+
+// unread tells whether the kernel has bytes of the client that were not read.
+func (c *client) unread() (some bool) {
+	if c.out.raw == nil {
+		return false
+	}
+	_ = c.out.raw.Control(func(fd uintptr) { // an ended connection has none
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		some = err == nil && n > 0
+	})
+	return some
+}

@@ -1,0 +1,211 @@
+package respserver_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/command"
+	"github.com/holdfast/holdfast/resp"
+	"github.com/holdfast/holdfast/respserver"
+)
+
+const quiet = 20 * time.Millisecond
+
+// P8: clients that are sent away get the reply they wait for, and the end of the
+// connection behind it; idle ones get the end.
+func TestRetiringClosesBehindReplies(t *testing.T) {
+	r := start(t)
+	busy, idle := r.dial(t), r.dial(t)
+	idle.want("PING", "PONG")
+	r.node.setHold(true)
+	busy.send("SET a 1")
+	r.node.awaitHeld(t)
+	r.Retire()
+	gone := make(chan bool, 1)
+	go func() { gone <- r.Retired(t.Context(), quiet, nil) }()
+	idle.wantClosed()
+	select {
+	case <-gone:
+		t.Error("a connection was closed whose command is under way")
+	default:
+	}
+	r.node.release(command.Replied)
+	busy.wantAll("OK")
+	busy.wantClosed()
+	if !<-gone {
+		t.Error("it says that some are left")
+	}
+}
+
+// What a client has sent in addition is answered before its connection is closed.
+func TestRetiringAnswersWhatHasArrived(t *testing.T) {
+	r := start(t)
+	p := r.dial(t)
+	r.node.setHold(true)
+	p.send("SET a 1")
+	r.node.awaitHeld(t)
+	p.send("SET a 2")
+	r.Retire()
+	r.node.setHold(false)
+	r.node.release(command.Replied)
+	p.wantAll("OK", "OK")
+	p.wantClosed()
+}
+
+// A transaction that has been begun, and keys that are watched, keep a connection until
+// it has been carried out.
+func TestRetiringWaitsForTransactions(t *testing.T) {
+	for name, first := range map[string]string{"begun": "MULTI", "watched": "WATCH a"} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t)
+			p := r.dial(t)
+			p.want(first, "OK")
+			r.Retire()
+			ctx, cancel := context.WithTimeout(t.Context(), 5*quiet)
+			defer cancel()
+			if r.Retired(ctx, quiet, r.Still()) {
+				t.Error("the connection was closed")
+			}
+			if first != "MULTI" {
+				p.want("MULTI", "OK")
+			}
+			p.want("SET a 1", "QUEUED")
+			p.want("EXEC", "[OK]")
+			p.wantClosed()
+		})
+	}
+}
+
+// Connections that come meanwhile wait; nothing of theirs is carried out. Once it is
+// over clients are served as before.
+func TestRetiringKeepsNewcomersWaiting(t *testing.T) {
+	r := start(t)
+	r.Retire()
+	p := r.dial(t)
+	p.send("SET a 1")
+	if _, err := p.tryRead(5 * quiet); !errors.Is(err, context.DeadlineExceeded) && !timedOut(err) {
+		t.Errorf("it was answered: %v", err)
+	}
+	if !r.Retired(t.Context(), quiet, nil) {
+		t.Error("who waits counts")
+	}
+	r.Release()
+	p.wantClosed()
+	if n := len(r.node.batchSizes()); n != 0 {
+		t.Errorf("%d batches were carried out", n)
+	}
+	late := r.dial(t)
+	late.want("PING", "PONG")
+	late.wantClosed() // behind its reply
+	r.Stay()
+	p = r.dial(t)
+	p.want("SET a 1", "OK")
+	p.want("GET a", "1")
+}
+
+func timedOut(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
+}
+
+// passed is a master that is asked.
+type passed struct{ versions, acked error }
+
+func (p passed) Written() uint64 { return 9 }
+
+func (p passed) Versions(_ context.Context, _ int, keys [][]byte) ([]uint64, error) {
+	return make([]uint64, len(keys)), p.versions
+}
+
+func (p passed) Acknowledged(_ context.Context, index uint64) (int64, error) {
+	return int64(index), p.acked
+}
+
+// forwarding makes the fake node one that passes on to the master.
+func forwarding(p passed) func(*respserver.Config) {
+	return func(c *respserver.Config) {
+		c.Passed = p
+		c.Roles.(*fakeNode).setRole(respserver.Role{Forward: true, MasterHost: "m", MasterPort: 1, LinkUp: true})
+	}
+}
+
+// A node that passes on takes writes, and sends reads, too, on their way; it says that
+// it is a replica.
+func TestForwardingNodePassesReadsAndWritesOn(t *testing.T) {
+	r := start(t, forwarding(passed{}))
+	p := r.dial(t)
+	p.want("SET a 1", "OK")
+	p.want("GET a", "1")
+	if n, views := len(r.node.batchSizes()), r.node.views.Load(); n != 2 || views != 0 {
+		t.Errorf("%d batches, %d reads of the own state", n, views)
+	}
+	if got := p.do("ROLE"); !strings.HasPrefix(got, "[slave m :1 connected") {
+		t.Errorf("ROLE says %s", got)
+	}
+	if got := p.do("INFO replication"); !strings.Contains(got, "role:slave") || !strings.Contains(got, "master_failover_state:no-failover") {
+		t.Errorf("INFO says %s", got)
+	}
+	for _, unit := range []struct{ first, reply string }{{"PING", "[1 PONG 1]"}, {"WATCH a b", "null[]"}} {
+		p.do(unit.first) // a has been written: the version that is told is an old one
+		p.want("MULTI", "OK")
+		p.want("GET a", "QUEUED")
+		p.want("PING", "QUEUED")
+		p.want("GET a", "QUEUED")
+		p.want("EXEC", unit.reply)
+	}
+	p.want("WAIT 3 0", ":9")
+}
+
+// If the master cannot be asked nothing is watched, and nobody counts as having
+// acknowledged.
+func TestForwardingNodeWithoutMaster(t *testing.T) {
+	r := start(t, forwarding(passed{errNotMaster, errNotMaster}))
+	p := r.dial(t)
+	if got := p.do("WATCH a"); !strings.HasPrefix(got, "!MASTERDOWN") {
+		t.Errorf("WATCH answers %s", got)
+	}
+	p.want("SET a 1", "OK")
+	p.want("WAIT 1 10", ":0")
+	r.node.setRole(respserver.Role{Forward: true, HandingOver: true})
+	if got := p.do("INFO replication"); !strings.Contains(got, "master_failover_state:failover-in-progress") {
+		t.Errorf("INFO says %s", got)
+	}
+}
+
+// FAILOVER hands on what was asked for, once it is well formed.
+func TestFailoverCommand(t *testing.T) {
+	var asked []respserver.FailoverRequest
+	var answer error
+	r := start(t, func(c *respserver.Config) {
+		c.Failover = func(f respserver.FailoverRequest) error {
+			asked = append(asked, f)
+			return answer
+		}
+	})
+	p := r.dial(t)
+	p.want("FAILOVER", "OK")
+	p.want("FAILOVER TO h 7 TIMEOUT 1500", "OK")
+	p.want("failover timeout 20 force to h 7", "OK")
+	p.want("FAILOVER ABORT", "OK")
+	want := []respserver.FailoverRequest{
+		{}, {Host: "h", Port: 7, Timeout: 1500 * time.Millisecond}, {Host: "h", Port: 7, Timeout: 20 * time.Millisecond}, {Abort: true},
+	}
+	for i := range want {
+		if i >= len(asked) || asked[i] != want[i] {
+			t.Errorf("asked for %+v, want %+v", asked, want)
+			break
+		}
+	}
+	for _, line := range []string{"FAILOVER FORCE", "FAILOVER TO h 7 FORCE", "FAILOVER TIMEOUT 5 FORCE"} {
+		p.want(line, "!"+string(resp.ErrFailoverForce))
+	}
+	answer = resp.ErrFailoverBusy
+	p.want("FAILOVER", "!"+string(resp.ErrFailoverBusy))
+	if len(asked) != 5 {
+		t.Errorf("asked %d times", len(asked))
+	}
+}
