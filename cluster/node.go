@@ -71,6 +71,7 @@ type network struct {
 	streams  *streams
 	standing standing
 	grumbles grumbles
+	pulse    beats // every pingEvery, for those who wait for time to pass
 	handlers handlers
 }
 

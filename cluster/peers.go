@@ -23,6 +23,7 @@ type peer struct {
 		nonce         uint64        // of the ping
 		acked         uint64        // index up to which it has acknowledged our log
 		wall          sighting      // of its wall clock
+		heardOf       contact       // its last answer to a request of raft
 		caught        time.Duration // clock.Boot since when it keeps up with our log; 0 if it does not
 	}
 	beats beats
@@ -151,6 +152,32 @@ func (p *peer) acked() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mu.acked
+}
+
+// contact is a request of this node's raft that a peer has answered.
+type contact struct {
+	term uint64
+	sent time.Duration // clock.Mono
+}
+
+// answered takes note of the answer to a request that raft sent as leader of term.
+func (p *peer) answered(term uint64, sent time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if last := p.mu.heardOf; term > last.term || term == last.term && sent > last.sent {
+		p.mu.heardOf = contact{term, sent}
+	}
+}
+
+// lastAnswer is when the last request of a term was sent, by clock.Mono, that the peer
+// has answered; 0 if there is none.
+func (p *peer) lastAnswer(term uint64) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.heardOf.term != term {
+		return 0
+	}
+	return p.mu.heardOf.sent
 }
 
 // forgetAcks starts anew, at a change of leadership: what a follower had of an

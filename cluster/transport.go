@@ -22,6 +22,7 @@ const (
 	resumeWait  = 10 * time.Second
 	resumeTries = rpcPool + 1 // every pooled connection may have gone stale
 	stallLimit  = 2 * time.Second
+	heartbeats  = 2 // per election timeout, from a leader that sends nothing else
 )
 
 // streams carries raft's requests over connections that have shaken hands. raft
@@ -151,15 +152,21 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		return errStalled
 	}
 	if isHeartbeat(args) {
+		t.hold(p, args.Term)
+		began := clock.Mono()
 		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
 		if err == nil {
+			p.answered(args.Term, began)
 			p.beats.beat()
 		}
 		return err
 	}
 	bound(args)
+	began := clock.Mono()
 	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
-	if err != nil {
+	if err == nil {
+		p.answered(args.Term, began)
+	} else {
 		err = t.resume(p, target, args, resp, err)
 	}
 	if err == nil && resp.Success && len(args.Entries) > 0 {
@@ -171,6 +178,27 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		p.acknowledged(args.PrevLogEntry + uint64(len(args.Entries)))
 	}
 	return err
+}
+
+// hold lets a heartbeat wait while it would tell the peer nothing: every append is as
+// good, and raft sends empty ones, too. It looks again with every beat of the node: a
+// timer of its own that runs out costs more than the heartbeat.
+func (t *transport) hold(p *peer, term uint64) {
+	most := t.node.cfg.ElectionTimeout / heartbeats
+	alone := time.NewTimer(most)
+	defer alone.Stop()
+	for clock.Mono()-p.lastAnswer(term) < most {
+		select {
+		case <-t.node.pulse.wait():
+		case <-alone.C:
+		case <-t.node.ctx.Done():
+			return
+		}
+		if r := t.node.raftNode(); r == nil || r.State() != raft.Leader || r.CurrentTerm() != term {
+			return
+		}
+		alone.Reset(most)
+	}
 }
 
 // isHeartbeat tells heartbeats from appends as raft does.

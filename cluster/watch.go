@@ -27,6 +27,7 @@ func (n *Node) watchLoop(ctx context.Context) {
 		case <-n.hint:
 		case <-tick.C:
 			passed = true
+			n.pulse.beat()
 			n.beat()
 		case <-soon.C:
 			n.ping()
@@ -110,9 +111,9 @@ func (n *Node) unsettled() bool {
 }
 
 // pingEvery is the time between two pings.
-func (n *Node) pingEvery() time.Duration { return n.cfg.ElectionTimeout / 4 }
+func (n *Node) pingEvery() time.Duration { return n.cfg.ElectionTimeout / 3 }
 
-// beat is what is done once per quarter of an election timeout.
+// beat is what is done between two waits of pingEvery.
 func (n *Node) beat() {
 	r := n.raftNode()
 	if r == nil {

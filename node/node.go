@@ -42,6 +42,8 @@ type Node struct {
 	handovers handovers
 	saves     saves
 	timings   *timings
+	steering  chan struct{} // time has passed: cluster time is to be looked at
+	ticking   chan struct{} // time has passed: keys may be due
 	alerts    alerts
 }
 
@@ -113,6 +115,7 @@ func (n *Node) build(cfg *Config) error {
 	n.files = clientFiles()
 	n.started = n.clock.Boot()
 	n.roles.init()
+	n.steering, n.ticking = make(chan struct{}, 1), make(chan struct{}, 1)
 	n.reign.init()
 	n.saves.init(n.clock.WallMilli() / 1000)
 	n.audit.init()
@@ -170,7 +173,7 @@ func (n *Node) run(ctx context.Context) error {
 	inner := newGroup(context.WithoutCancel(ctx), stop)
 	inner.start("raft", n.raft.Run)
 	inner.start("proposer", n.proposer.Run)
-	inner.start("ticks", n.proposer.RunTicks)
+	inner.start("ticks", func(ctx context.Context) error { return n.proposer.RunTicks(ctx, n.ticking) })
 	inner.start("reign", n.keepEstablished)
 	inner.start("roles", n.watchRoles)
 	inner.start("members", n.keepMembers)

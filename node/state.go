@@ -95,7 +95,11 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 func (n *Node) observe() cluster.Observe {
 	o := n.timings.observe(n.saved)
 	o.MasterTime, o.VouchedTime = n.fsm.Observe, n.fsm.Vouched
-	o.Beat = func() { poke(n.roles.beat) }
+	o.Beat = func() {
+		poke(n.roles.beat)
+		poke(n.steering)
+		poke(n.ticking)
+	}
 	return o
 }
 

@@ -47,16 +47,14 @@ func (n *Node) skews() []skew {
 }
 
 // keepTime has cluster time follow the voters' wall clocks, and warns of those
-// that are wrong, until ctx ends.
+// that are wrong, with every beat of the cluster until ctx ends.
 func (n *Node) keepTime(ctx context.Context) error {
-	every := time.NewTicker(n.settings.Config().ElectionTimeout / 4)
-	defer every.Stop()
 	warned := skewWarnings{}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-every.C:
+		case <-n.steering:
 		}
 		n.fsm.Steer()
 		n.warnSkews(warned, n.skews(), n.roles.Role().Master)

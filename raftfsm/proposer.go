@@ -56,7 +56,8 @@ type ProposerConfig struct {
 	ClusterID func() string
 	HashSeed  [2]uint64
 	Settings  store.Settings
-	// TickEvery is how often RunTicks looks for due keys; 50 ms if zero.
+	// TickEvery is how long RunTicks waits at most before it looks for due keys;
+	// 100 ms if zero.
 	TickEvery time.Duration
 }
 
@@ -101,7 +102,7 @@ func NewProposer(cfg ProposerConfig) *Proposer {
 		cfg.Timeout = 5 * time.Second
 	}
 	if cfg.TickEvery <= 0 {
-		cfg.TickEvery = 50 * time.Millisecond
+		cfg.TickEvery = 100 * time.Millisecond
 	}
 	if cfg.HashSeed == [2]uint64{} {
 		cfg.HashSeed = [2]uint64{random64(), random64()}

@@ -120,7 +120,7 @@ func TestTickLoopEndsWhileRaftIsStuck(t *testing.T) {
 		r.loop.Hold()
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- r.prop.RunTicks(ctx) }()
+		go func() { ended <- r.prop.RunTicks(ctx, nil) }()
 		pass(200 * time.Millisecond)
 		cancel()
 		synctest.Wait()

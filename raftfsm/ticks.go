@@ -14,32 +14,26 @@ const (
 	// sweepSteps bounds the looks that only move the wheel, on their way to the
 	// present, in one turn. Each takes the store's lock for a bounded time.
 	sweepSteps = 64
-	// idleTurns is how many times less often a node looks that is not the master.
-	idleTurns = 4
 )
 
 // RunTicks ends keys on time until ctx ends. On the master it looks for due
-// keys every TickEvery and proposes their removal, going on at once while there
-// is a backlog. On every other node it only keeps the wheel from falling behind,
-// for which it wakes less often.
-func (p *Proposer) RunTicks(ctx context.Context) error {
-	every := time.NewTimer(p.cfg.TickEvery)
-	defer every.Stop()
+// keys with every beat, or after TickEvery without one, and proposes their removal,
+// going on at once while there is a backlog. On every other node it only keeps the
+// wheel from falling behind. beats may be nil; they spare an idle node a timer.
+func (p *Proposer) RunTicks(ctx context.Context, beats <-chan struct{}) error {
+	alone := time.NewTimer(p.cfg.TickEvery)
+	defer alone.Stop()
 	buf := make([]store.Victim, 0, sweepVictims)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-p.master: // what came due meanwhile waits no longer
-			p.sweep(ctx, buf)
-		case <-every.C:
-			p.sweep(ctx, buf)
+		case <-beats:
+		case <-alone.C:
 		}
-		if p.established() {
-			every.Reset(p.cfg.TickEvery)
-		} else {
-			every.Reset(idleTurns * p.cfg.TickEvery)
-		}
+		p.sweep(ctx, buf)
+		alone.Reset(p.cfg.TickEvery)
 	}
 }
 

@@ -32,7 +32,7 @@ func inBubble(t *testing.T, delay time.Duration, fn func(t *testing.T, r *rig)) 
 		r.establish(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- r.prop.RunTicks(ctx) }()
+		go func() { done <- r.prop.RunTicks(ctx, nil) }()
 		fn(t, r)
 		cancel()
 		if err := <-done; err != nil {
@@ -159,7 +159,7 @@ func TestFollowerOnlyKeepsUp(t *testing.T) {
 		r.run()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- r.prop.RunTicks(ctx) }()
+		go func() { done <- r.prop.RunTicks(ctx, nil) }()
 		defer func() {
 			cancel()
 			if err := <-done; err != nil {
