@@ -15,7 +15,7 @@ func TestTransferMovesTheLeadership(t *testing.T) {
 	c := started(t, nil)
 	old := c.leader()
 	c.put("a", "1")
-	to := old.node.Successor(nil)
+	to, _ := old.node.Successor(nil)
 	if to == "" || to == old.id {
 		t.Fatalf("successor is %q", to)
 	}
@@ -64,7 +64,7 @@ func TestTransferThatFailsLeavesTheLeader(t *testing.T) {
 func TestVeilKeepsTheOldLeaderNamed(t *testing.T) {
 	c := started(t, nil)
 	old := c.leader()
-	to := old.node.Successor(nil)
+	to, _ := old.node.Successor(nil)
 	next := c.members[to]
 	var third *member
 	for _, m := range c.others(old) {
