@@ -42,6 +42,7 @@ var (
 type handover struct {
 	node  *Node
 	to    string // the successor
+	term  uint64 // in which this node was master
 	hold  time.Duration
 	still respserver.Stillness // of clients when parking began
 	moved chan<- error         // see handOver; may be nil
@@ -159,7 +160,7 @@ func (h *handover) move(ctx context.Context) error {
 	if conn == nil {
 		return errNoSuccessor
 	}
-	h.still = n.data.Still()
+	h.still, h.term = n.data.Still(), n.raft.View().Term
 	n.relay.set(wayParked)
 	if err := n.proposer.Pause(ctx); err != nil {
 		return fmt.Errorf("the log does not come to rest: %w", err)
@@ -192,14 +193,37 @@ func (n *Node) prepare(ctx context.Context, conn *forward.Conn) error {
 	return n.raft.Confirm(ctx)
 }
 
-// awaitMaster waits until the successor says that it is master.
+// awaitMaster waits until the successor says that it is master. It may never be, having
+// stood for election: then another node is elected soon, or this one again, and it is
+// an error.
 func (h *handover) awaitMaster(ctx context.Context, conn *forward.Conn) error {
-	term, err := conn.AwaitMaster(ctx)
-	if err != nil {
-		return fmt.Errorf("%s has not become master: %w", h.to, err)
+	n := h.node
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	said := make(chan error, 1)
+	var term uint64
+	n.handovers.wg.Go(func() { // ends with ctx
+		var err error
+		term, err = conn.AwaitMaster(ctx)
+		said <- err
+	})
+	poll := time.NewTicker(quietTime)
+	defer poll.Stop()
+	for {
+		select {
+		case err := <-said:
+			if err != nil {
+				return fmt.Errorf("%s has not become master: %w", h.to, err)
+			}
+			n.handovers.successor.Store(&successor{h.to, term})
+			return nil
+		case <-poll.C:
+		}
+		v := n.raft.View()
+		if v.IsLeader && v.Term > h.term || v.LeaderTerm > h.term && v.Leader != "" && v.Leader != h.to {
+			return fmt.Errorf("another node than %s has become master", h.to)
+		}
 	}
-	h.node.handovers.successor.Store(&successor{h.to, term})
-	return nil
 }
 
 // seeOff passes on to the new master what clients ask, closing each connection behind

@@ -133,7 +133,7 @@ func (n *Node) keepMembers(ctx context.Context) error {
 			v := n.raft.View()
 			n.recordMembers(ctx, &v)
 			n.raiseLevel(ctx, &v)
-			n.yield()
+			n.yield() //nolint:contextcheck // a handover has bounds of its own
 		}
 	}
 }
