@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -261,5 +262,57 @@ func TestReplicaPriority(t *testing.T) {
 	})
 	if _, err := byID["n2"].do("FAILOVER"); err == nil || err.Error() != string(resp.ErrFailoverAlone) {
 		t.Errorf("FAILOVER with nobody to take over: %v", err)
+	}
+}
+
+// A master that is to lose its vote hands over before, and the new master takes it; the
+// command is answered when both are done. With nobody to hand over to nothing changes.
+func TestMasterHandsOverBeforeItsVoteIsTaken(t *testing.T) {
+	all := trio(t, nil)
+	old := waitMaster(t, all...)
+	id := old.node.self.ID
+	if r, err := old.do("RAFT", "DEMOTE", id); err != nil || string(r.Text) != "OK" {
+		t.Fatalf("RAFT DEMOTE: %v, %v", r, err)
+	}
+	next := waitMaster(t, others(all, old)...)
+	if got := old.node.handovers.count.done.Load(); got != 1 {
+		t.Errorf("the old master has handed over %d times", got)
+	}
+	if v := next.node.raft.View(); len(v.Voters) != 2 || slices.Contains(v.Voters, id) {
+		t.Errorf("voters: %v", v.Voters)
+	}
+	if _, err := next.do("RAFT", "TRANSFER", id); err == nil || err.Error() != "ERR "+id+" has no vote" {
+		t.Errorf("RAFT TRANSFER to a node without a vote: %v", err)
+	}
+	rest := others(others(all, old), next)[0]
+	if _, err := next.do("CONFIG", "SET", "replica-priority", "100"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rest.do("CONFIG", "SET", "replica-priority", "0"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, soon, "nobody can succeed", func() error {
+		_, err := next.node.successor("")
+		return testkit.Check(errors.Is(err, errNoSuccessor), "%v", err)
+	})
+	if r, err := next.do("SET", "a", "1"); err != nil || string(r.Text) != "OK" {
+		t.Errorf("SET: %v, %v", r, err)
+	}
+}
+
+// Orders of other nodes are taken by a master only, and only those it knows.
+func TestOrdersAreChecked(t *testing.T) {
+	all := trio(t, nil)
+	m := waitMaster(t, all...)
+	for _, words := range [][]string{nil, {"reboot"}, {orderRemove}, {orderSettings}, {orderSettings, "proto-max-bulk-len"}, {orderSettings, "requirepass", "x"}, {orderReplace, "n1"}} {
+		if _, err := m.node.order(t.Context(), words); err == nil || err.Error() != "ERR "+errOrder.Error() {
+			t.Errorf("%q: %v", words, err)
+		}
+	}
+	if _, err := m.node.order(t.Context(), []string{orderRemove, "nobody"}); err == nil || err.Error() != "ERR nobody is no member" {
+		t.Errorf("the removal of a stranger: %v", err)
+	}
+	if _, err := others(all, m)[0].node.order(t.Context(), []string{orderRemove, "nobody"}); !errors.Is(err, errNotMaster) {
+		t.Errorf("an order to a replica: %v", err)
 	}
 }
