@@ -77,17 +77,15 @@ func (n *Node) setForAll(ctx context.Context, args []string) error {
 	return inDoubt(err)
 }
 
-// orderMaster has the master do what words say, and returns once this node's state
-// shows it. It asks again only if nothing was done.
-func (n *Node) orderMaster(ctx context.Context, words ...string) error {
-	index, err := n.relay.order(ctx, n.order, words)
+// orderMaster has the master do what words say and returns a log index that covers it. It
+// asks again only if nothing was done.
+func (n *Node) orderMaster(ctx context.Context, words ...string) (index uint64, err error) {
+	index, err = n.relay.order(ctx, n.order, words)
 	switch {
 	case errors.Is(err, forward.ErrRefused):
-		return errNotMaster
+		return 0, errNotMaster
 	case errors.Is(err, forward.ErrUnknown):
-		return resp.ErrInDoubt
-	case err != nil:
-		return err
+		return 0, resp.ErrInDoubt
 	}
-	return inDoubt(n.fsm.WaitApplied(ctx, index))
+	return index, err
 }

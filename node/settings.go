@@ -114,11 +114,14 @@ func (n *Node) replicate(next *config.Config) error {
 	for _, p := range n.settings.Replicated(next) {
 		order = append(order, p[:]...)
 	}
-	err := n.orderMaster(ctx, order...)
-	if errors.Is(err, errNotMaster) {
+	index, err := n.orderMaster(ctx, order...)
+	switch {
+	case errors.Is(err, errNotMaster):
 		return errElsewhere
+	case err != nil:
+		return err
 	}
-	return err
+	return inDoubt(n.fsm.WaitApplied(ctx, index)) // from then on it is shown here
 }
 
 // inDoubt is what clients are told of a change that may still be made, if err is not nil.

@@ -105,12 +105,14 @@ func (m membership) changeSelf(ctx context.Context, c *respserver.MemberChange) 
 	if err := m.shed(ctx); err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
+	order := []string{orderReplace, c.ID, c.With}
 	switch c.Kind {
 	case respserver.RemoveMember:
-		return n.orderMaster(ctx, orderRemove, c.ID)
+		order = []string{orderRemove, c.ID}
 	case respserver.DemoteMember:
-		return n.orderMaster(ctx, orderDemote, c.ID)
+		order = []string{orderDemote, c.ID}
 	default:
-		return n.orderMaster(ctx, orderReplace, c.ID, c.With)
 	}
+	_, err := n.orderMaster(ctx, order...) // this node may get no more of the log
+	return err
 }
