@@ -26,10 +26,12 @@ const transferPoll = time.Millisecond
 // contact that has acknowledged everything that is committed, if there is one, of
 // several the one of the lowest rank, and of those the one with the most of this node's
 // log. A node of rank 0 is left out; nil stands for equal ranks.
-func (n *Node) Successor(rank func(id string) int) string {
+//
+// ready tells whether it has all that is committed.
+func (n *Node) Successor(rank func(id string) int) (id string, ready bool) {
 	r := n.raftNode()
 	if r == nil {
-		return ""
+		return "", false
 	}
 	commit, now := r.CommitIndex(), n.cfg.Clock.Boot()
 	var best heir
@@ -47,7 +49,7 @@ func (n *Node) Successor(rank func(id string) int) string {
 			best = h
 		}
 	}
-	return best.id
+	return best.id, best.whole
 }
 
 // heir is a node that may lead next.
@@ -86,6 +88,37 @@ func (n *Node) CanSucceed(id string) error {
 	return nil
 }
 
+// AwaitFollower returns nil once the node with the given id has acknowledged what is
+// committed now: only the last moments of the log can be missing there.
+func (n *Node) AwaitFollower(ctx context.Context, id string) error {
+	r := n.raftNode()
+	if r == nil || n.peer(id) == nil {
+		return ErrNoSuccessor
+	}
+	return n.awaitAcked(ctx, r, id, r.CommitIndex())
+}
+
+// awaitAcked waits until a node has acknowledged the log up to index, or this one does
+// not lead any more.
+func (n *Node) awaitAcked(ctx context.Context, r *raft.Raft, id string, index uint64) error {
+	poll := time.NewTicker(transferPoll)
+	defer poll.Stop()
+	for {
+		p := n.peer(id)
+		switch {
+		case p == nil:
+			return ErrNoSuccessor // removed
+		case p.acked() >= index, r.State() != raft.Leader:
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%s has not got the whole log: %w", id, ctx.Err())
+		}
+	}
+}
+
 // Transfer has the voter with the given id elected in place of this node, which leads, and
 // returns nil once this node does not lead any more. The log must not grow
 // meanwhile. If it fails the voter may still be elected a moment later: nothing
@@ -95,21 +128,15 @@ func (n *Node) CanSucceed(id string) error {
 // The voter is told to stand only when it has all of the log: raft's own way of
 // bringing it there may never end (hashicorp/raft#696).
 func (n *Node) Transfer(ctx context.Context, id string) error {
-	r, p := n.raftNode(), n.peer(id)
-	if r == nil || p == nil || !slices.Contains(n.View().Voters, id) {
+	r := n.raftNode()
+	if r == nil || n.peer(id) == nil || !slices.Contains(n.View().Voters, id) {
 		return ErrNoSuccessor
 	}
-	poll := time.NewTicker(transferPoll)
-	defer poll.Stop()
-	for p.acked() < r.LastIndex() {
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%s has not got the whole log: %w", id, ctx.Err())
-		}
-		if r.State() != raft.Leader {
-			return nil
-		}
+	if err := n.awaitAcked(ctx, r, id, r.LastIndex()); err != nil {
+		return err
+	}
+	if r.State() != raft.Leader {
+		return nil
 	}
 	n.log.Info("the leadership is handed over", "to", id)
 	done := make(chan error, 1)

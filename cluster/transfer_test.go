@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,7 +16,7 @@ func TestTransferMovesTheLeadership(t *testing.T) {
 	c := started(t, nil)
 	old := c.leader()
 	c.put("a", "1")
-	to := old.node.Successor(nil)
+	to, _ := old.node.Successor(nil)
 	if to == "" || to == old.id {
 		t.Fatalf("successor is %q", to)
 	}
@@ -59,12 +60,71 @@ func TestTransferThatFailsLeavesTheLeader(t *testing.T) {
 	}
 }
 
+// The successor is a voter in contact that is up to date, of several the one of the lowest
+// rank, and none of rank 0; whoever cannot succeed is told apart by the reason.
+func TestSuccessorIsChosen(t *testing.T) {
+	c := started(t, nil)
+	l := c.leader()
+	c.put("a", "1")
+	rest := c.others(l)
+	a, b := rest[0], rest[1]
+	rank := map[string]int{a.id: 7, b.id: 3}
+	chosen := func() string {
+		id, ready := l.node.Successor(func(id string) int { return rank[id] })
+		if id != "" && !ready {
+			return "not ready: " + id
+		}
+		return id
+	}
+	c.eventually("the lower rank is chosen", func() bool { return chosen() == b.id })
+	rank[a.id] = 1
+	c.eventually("the other one is chosen", func() bool { return chosen() == a.id })
+	rank[a.id] = 0
+	c.eventually("rank 0 is left out", func() bool { return chosen() == b.id })
+	rank[b.id] = 0
+	if got := chosen(); got != "" {
+		t.Errorf("%s is chosen of none", got)
+	}
+	if err := l.node.CanSucceed(a.id); err != nil {
+		t.Errorf("a voter in contact: %v", err)
+	}
+	rank = map[string]int{a.id: 1, b.id: 9}
+	c.kill(a.id)
+	c.put("b", "2")
+	c.eventually("who is gone is left out", func() bool { return l.node.CanSucceed(a.id) != nil && chosen() == b.id })
+	for id, want := range map[string]string{
+		a.id: "is not in contact", l.id: "is the master already", "stranger": "is no member",
+	} {
+		if err := l.node.CanSucceed(id); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want that it %s", id, err, want)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := l.node.AwaitFollower(ctx, b.id); err != nil {
+		t.Errorf("a follower that is up to date: %v", err)
+	}
+	if err := l.node.AwaitFollower(ctx, a.id); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a follower that is gone: %v", err)
+	}
+	release, err := l.node.HoldMembers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	held, give := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer give()
+	if err := l.node.Remove(held, b.id); err == nil || !strings.Contains(err.Error(), "under way") {
+		t.Errorf("a change while the membership is held: %v", err)
+	}
+}
+
 // P3: a new leader that keeps it to itself is named by nobody; meanwhile the old one is,
 // but for no longer than a leader that is gone, and not by itself.
 func TestVeilKeepsTheOldLeaderNamed(t *testing.T) {
 	c := started(t, nil)
 	old := c.leader()
-	to := old.node.Successor(nil)
+	to, _ := old.node.Successor(nil)
 	next := c.members[to]
 	var third *member
 	for _, m := range c.others(old) {

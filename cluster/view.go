@@ -22,7 +22,9 @@ type View struct {
 	RaftLeader, IsLeader bool
 	// Leader is the node that may be named as master now: it was confirmed within two
 	// election timeouts. "" if there is none.
-	Leader  string
+	Leader     string
+	LeaderTerm uint64 // in which Leader is master
+
 	Voters  []string // in order
 	Members []Member // of the latest configuration, voters and others, in order; none before raft runs
 	Peers   []PeerView
@@ -36,7 +38,6 @@ type View struct {
 	DiskShort bool // so are too many disks, this node's or those of others, for it to take writes as master
 
 	leaderUntil, quorumUntil time.Duration // clock.Boot
-	leaderTerm               uint64        // of Leader; 0 if there is none
 }
 
 // PeerView is another node.
@@ -139,7 +140,7 @@ func (n *Node) observe(now time.Duration) *View {
 	if term, ok := n.leading(); ok && term == v.Term {
 		v.IsLeader = v.Quorum
 	}
-	v.Leader, v.leaderTerm, v.leaderUntil = n.named(v, now)
+	v.Leader, v.LeaderTerm, v.leaderUntil = n.named(v, now)
 	v.Ready = n.caughtUp(v)
 	return v
 }

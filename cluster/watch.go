@@ -107,7 +107,7 @@ const hurry = 12
 // yet: until it is, clients ask in vain.
 func (n *Node) unsettled() bool {
 	v := n.view.Load()
-	return len(n.others()) > 0 && v.TermAge < 4*n.window() && v.leaderTerm < v.Term
+	return len(n.others()) > 0 && v.TermAge < 4*n.window() && v.LeaderTerm < v.Term
 }
 
 // pingEvery is the time between two pings.

@@ -52,6 +52,7 @@ type Config struct {
 	MaxEntryBytes   int64         // largest log entry
 	ReadMode        string        // ReadQuorum or ReadLocal
 	ReplicaMode     string        // ReplicaRedis or ReplicaForward
+	ReplicaPriority int           // the lower the rather this node is master next; 0 for never
 	HandoverHold    time.Duration // how long clients are served by the old master after a handover
 	LogStore        string        // LogStoreWAL or LogStoreBolt
 	DigestEvery     int           // log entries between two comparisons of the nodes' states, 0 for none

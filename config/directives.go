@@ -283,6 +283,12 @@ var clusterDirectives = []Directive{
 		kind:  choices(func(c *Config) *string { return &c.ReplicaMode }, ReplicaRedis, ReplicaForward),
 	},
 	{
+		Name: "replica-priority", Aliases: []string{"slave-priority"}, Group: groupCluster, Default: "100", Mutable: true,
+		Short: "How much this node is preferred as the next master in a planned handover; the lower the more.",
+		Long:  "Of the nodes that have the whole log the one with the lowest value is chosen. With 0 it never is, and should the node be elected all the same it hands over as soon as another one is up to date.",
+		kind:  integers(func(c *Config) *int { return &c.ReplicaPriority }, 0, math.MaxInt32),
+	},
+	{
 		Name: "handover-hold", Group: groupCluster, Default: "1s", Mutable: true,
 		Short: "How long a node that has handed over its leadership still serves the clients it has.",
 		Long:  "Their commands go to the new master. A connection is closed when it has been idle for 20 ms, at the latest after this time.",

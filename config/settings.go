@@ -128,6 +128,34 @@ func (s *Settings) Set(pairs [][2]string) error {
 	return nil
 }
 
+// Preview is the configuration that Set would make, without the values being put in place.
+// The error is that of Set.
+func (s *Settings) Preview(pairs [][2]string) (*Config, error) {
+	changes, err := resolve(pairs)
+	if err != nil {
+		return nil, err
+	}
+	return changes.apply(s.Config())
+}
+
+// Replicated are the names and values in next of those replicated directives whose
+// values differ from the present ones.
+func (s *Settings) Replicated(next *Config) (changed [][2]string) {
+	c := s.Config()
+	for i := range directives {
+		if d := &directives[i]; d.Replicated && d.kind.get(c) != d.kind.get(next) {
+			changed = append(changed, [2]string{d.Name, d.kind.get(next)})
+		}
+	}
+	return changed
+}
+
+// IsReplicated tells whether all nodes use one value of the directive with this name.
+func IsReplicated(name string) bool {
+	d := find(name)
+	return d != nil && d.Replicated
+}
+
 // Adopt has fn put values that were decided elsewhere, such as the cluster's, in
 // place of this node's. fn gets a copy to change.
 func (s *Settings) Adopt(fn func(c *Config)) {

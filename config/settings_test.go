@@ -201,6 +201,31 @@ func TestReplicatedDirectives(t *testing.T) {
 	wantError(t, err, "argument must be between 1048576 and 33554432 inclusive")
 }
 
+// What Set would make can be seen before, with its errors, and which of the directives
+// that all nodes share it would change.
+func TestPreview(t *testing.T) {
+	s := config.NewSettings(config.Default())
+	before := s.Config()
+	next, err := s.Preview([][2]string{{"timeout", "7"}, {"proto-max-bulk-len", "2mb"}})
+	if err != nil || next.Timeout != 7*time.Second || s.Config() != before {
+		t.Fatalf("%+v, %v", next, err)
+	}
+	if got := s.Replicated(next); !slices.Equal(got, [][2]string{{"proto-max-bulk-len", "2097152"}}) {
+		t.Errorf("replicated: %v", got)
+	}
+	if got := s.Replicated(before); len(got) != 0 {
+		t.Errorf("replicated without a change: %v", got)
+	}
+	for name, want := range map[string]bool{"PROTO-MAX-BULK-LEN": true, "timeout": false, "nosuch": false} {
+		if got := config.IsReplicated(name); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if _, err := s.Preview([][2]string{{"timeout", "x"}}); err == nil {
+		t.Error("a wrong value is previewed")
+	}
+}
+
 // Values decided elsewhere replace the node's own.
 func TestAdopt(t *testing.T) {
 	s := config.NewSettings(config.Default())

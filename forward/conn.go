@@ -313,6 +313,18 @@ func (c *Conn) Unveil(ctx context.Context) error {
 	return err
 }
 
+// Order has the other node do what words say, which is between the nodes that use the
+// connection, and returns a log index that covers it. An error of type resp.Error is the
+// one to tell a client.
+func (c *Conn) Order(ctx context.Context, words ...string) (index uint64, err error) {
+	return c.number(ctx, askOrder, func(dst []byte) []byte {
+		for _, w := range words {
+			dst = appendText(dst, []byte(w))
+		}
+		return dst
+	})
+}
+
 // Part is a run of requests of a batch that has been sent together.
 type Part struct {
 	From, To int // requests [From, To) of the batch

@@ -133,7 +133,13 @@ func connect(tb testing.TB) *rig {
 			return resp.ErrFailoverBusy
 		},
 		Veil: func(on bool) { r.veiled = append(r.veiled, on) },
-		Log:  slog.New(slog.DiscardHandler),
+		Order: func(_ context.Context, words []string) (uint64, error) {
+			if r.asked = append(r.asked, words...); len(words) == 0 {
+				return 0, errors.New("this node is not the master")
+			}
+			return 9, nil
+		},
+		Log: slog.New(slog.DiscardHandler),
 	})
 	near, far := net.Pipe()
 	r.far = far
@@ -285,6 +291,12 @@ func TestOtherQuestions(t *testing.T) {
 	}
 	if err := r.HandOver(ctx, "n3"); !errors.Is(err, resp.ErrFailoverBusy) || fmt.Sprint(r.asked) != "[n3]" {
 		t.Errorf("handover: %v, asked %v", err, r.asked)
+	}
+	if index, err := r.Order(ctx, "remove", "n1", ""); index != 9 || err != nil || fmt.Sprintf("%q", r.asked) != `["n3" "remove" "n1" ""]` {
+		t.Errorf("order: %d, %v, asked %q", index, err, r.asked)
+	}
+	if _, err := r.Order(ctx); !errors.Is(err, forward.ErrRefused) {
+		t.Errorf("an order that is not taken: %v", err)
 	}
 }
 

@@ -42,7 +42,10 @@ type Config struct {
 	// that is not empty. An error of type resp.Error is told to whoever asked.
 	HandOver func(target string) error
 	Veil     func(on bool) // whether this node, as master, keeps it to itself
-	Log      *slog.Logger
+	// Order does what words say and returns a log index that covers it. Its errors are like
+	// those of HandOver.
+	Order func(ctx context.Context, words []string) (uint64, error)
+	Log   *slog.Logger
 }
 
 // Server answers other nodes. It is safe for concurrent use.
@@ -56,8 +59,9 @@ const (
 	// answered yet. With more it is not read on.
 	maxAsked      = 4096
 	maxAskedBytes = 256 << 20
-	// askBound bounds what is not a unit.
-	askBound = 5 * time.Second
+	// askBound bounds what is not a unit, orderBound an order.
+	askBound   = 5 * time.Second
+	orderBound = 3 * time.Minute
 )
 
 // Serve answers the node peer until the connection ends. Whoever closes it waits
@@ -138,20 +142,23 @@ func (p *peerConn) begin(f *frame) (answer func() (kind byte, body []byte), err 
 	case askUnits:
 		return p.units(&d)
 	case askIndex:
-		return p.number(m.Index), nil
+		return p.number(askBound, m.Index), nil
 	case askMaster:
-		return p.number(m.Await), nil
+		return p.number(askBound, m.Await), nil
 	case askExpire:
 		victims, err := d.victims()
-		return p.number(func(ctx context.Context) (uint64, error) { return m.Expire(ctx, victims) }), err
+		return p.number(askBound, func(ctx context.Context) (uint64, error) { return m.Expire(ctx, victims) }), err
 	case askAcked:
 		index := d.uvarint()
-		return p.number(func(context.Context) (uint64, error) { return uint64(p.srv.cfg.Acked(index)), nil }), d.err
+		return p.number(askBound, func(context.Context) (uint64, error) { return uint64(p.srv.cfg.Acked(index)), nil }), d.err
 	case askVeil, askUnveil:
 		p.srv.cfg.Veil(f.kind == askVeil)
-		return p.number(func(context.Context) (uint64, error) { return 0, nil }), nil
+		return p.number(askBound, func(context.Context) (uint64, error) { return 0, nil }), nil
 	case askHandover:
-		return p.number(func(context.Context) (uint64, error) { return 0, p.srv.cfg.HandOver(string(f.body)) }), nil
+		return p.number(askBound, func(context.Context) (uint64, error) { return 0, p.srv.cfg.HandOver(string(f.body)) }), nil
+	case askOrder:
+		words := d.words()
+		return p.number(orderBound, func(ctx context.Context) (uint64, error) { return p.srv.cfg.Order(ctx, words) }), d.err
 	case askVersions:
 		return p.versions(&d)
 	}
@@ -197,9 +204,9 @@ func (p *peerConn) versions(d *decoder) (answer func() (byte, []byte), err error
 }
 
 // number answers with what get returns.
-func (p *peerConn) number(get func(ctx context.Context) (uint64, error)) func() (byte, []byte) {
+func (p *peerConn) number(bound time.Duration, get func(ctx context.Context) (uint64, error)) func() (byte, []byte) {
 	return func() (byte, []byte) {
-		ctx, cancel := context.WithTimeout(p.ctx, askBound)
+		ctx, cancel := context.WithTimeout(p.ctx, bound)
 		defer cancel()
 		n, err := get(ctx)
 		if known, ok := errors.AsType[resp.Error](err); ok {

@@ -152,6 +152,14 @@ func (d *decoder) text() []byte {
 	return s
 }
 
+// words are all texts that are left.
+func (d *decoder) words() (list []string) {
+	for len(d.b) > 0 {
+		list = append(list, string(d.text()))
+	}
+	return list
+}
+
 func (d *decoder) db() int {
 	n := d.uvarint()
 	if n >= uint64(d.databases) {

@@ -234,3 +234,41 @@ func TestShortDisksThroughAReplica(t *testing.T) {
 		return err
 	})
 }
+
+// CONFIG SET through a replica changes what is the node's own there, and what is the whole
+// cluster's everywhere; a wrong value is refused as on the master. Without forwarding only
+// the master changes the latter.
+func TestConfigThroughAReplica(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{Args: []string{"--replica-mode", "forward"}})
+	lead := c.WaitWhole(formLimit)
+	r := testkit.MustDial(t, c.Nodes[(lead+1)%3].Addr())
+	r.MustDo(t, "CONFIG", "SET", "timeout", "77", "proto-max-bulk-len", "2097152")
+	for i, n := range c.Nodes {
+		m := testkit.MustDial(t, n.Addr())
+		testkit.Eventually(t, 5*time.Second, n.ID+" has it", func() error {
+			got := m.MustDo(t, "CONFIG", "GET", "proto-max-bulk-len").Strings()
+			return testkit.Check(slices.Equal(got, []string{"proto-max-bulk-len", "2097152"}), "it has %v", got)
+		})
+		want := "0"
+		if i == (lead+1)%3 {
+			want = "77"
+		}
+		if got := m.MustDo(t, "CONFIG", "GET", "timeout").Strings(); got[1] != want {
+			t.Errorf("%s has timeout %s, want %s", n.ID, got[1], want)
+		}
+	}
+	if got := r.MustDo(t, "CONFIG", "GET", "proto-max-bulk-len").Strings(); got[1] != "2097152" {
+		t.Errorf("the replica shows %v", got)
+	}
+	at := testkit.MustDial(t, c.Nodes[lead].Addr())
+	_, here := r.Do("CONFIG", "SET", "proto-max-bulk-len", "99999999999")
+	_, there := at.Do("CONFIG", "SET", "proto-max-bulk-len", "99999999999")
+	if here == nil || there == nil || here.Error() != there.Error() {
+		t.Errorf("a wrong value: %v, on the master %v", here, there)
+	}
+	r.MustDo(t, "CONFIG", "SET", "replica-mode", "redis")
+	testkit.Eventually(t, 5*time.Second, "the replica does not forward any more", func() error {
+		_, err := r.Do("CONFIG", "SET", "proto-max-bulk-len", "3145728")
+		return testkit.Check(err != nil && strings.Contains(err.Error(), "only the master can"), "CONFIG SET: %v", err)
+	})
+}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 )
 
 // handoverGap is the longest time that a planned change of the master may keep all
-// clients waiting.
-const handoverGap = 150 * time.Millisecond
+// clients waiting. The short form leaves room for whatever else the machine does.
+func handoverGap() time.Duration { return pick(500*time.Millisecond, 150*time.Millisecond) }
 
 // P8: SIGTERM of the master under load fails no command of go-redis's failover client
 // with its default retries, and executes none twice.
@@ -42,8 +43,8 @@ func TestStoppedMasterHandsOver(t *testing.T) {
 		}
 		t.Logf("round %d: stopped after %v, no command was answered for %v, the slowest took %v",
 			round, (ended - at).Round(time.Millisecond), j.gap(at).Round(time.Millisecond), j.slowest(at).Round(time.Millisecond))
-		if gap := j.gap(at); gap > handoverGap {
-			t.Errorf("round %d: no command was answered for %v, want at most %v", round, gap, handoverGap)
+		if gap := j.gap(at); gap > handoverGap() {
+			t.Errorf("round %d: no command was answered for %v, want at most %v", round, gap, handoverGap())
 		}
 		c.Nodes[old].Start()
 	}
@@ -96,6 +97,57 @@ func TestTransferToEachNode(t *testing.T) {
 	j.finish(t, c)
 }
 
+// P8: a node that hangs is not waited for at the expense of clients: the handover to it
+// is given up, and no command fails. If it hangs at the very moment in which it stands
+// for election, which cannot be told before, that costs as much as a crash.
+func TestHandoverToAHungNodeIsGivenUp(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{})
+	j := startCounting(t, c, 8)
+	old := c.WaitWhole(formLimit)
+	j.settle(t)
+	m := testkit.MustDial(t, c.Nodes[old].Addr())
+	target := c.Nodes[(old+1)%len(c.Nodes)]
+	at := testkit.Now()
+	target.Signal(syscall.SIGSTOP)
+	defer target.Signal(syscall.SIGCONT)
+	if r, err := m.Do("RAFT", "TRANSFER", target.ID); err == nil {
+		t.Errorf("RAFT TRANSFER to a node that hangs answers %v", r)
+	} else {
+		t.Logf("after %v: %v", (testkit.Now() - at).Round(time.Millisecond), err)
+	}
+	j.settle(t)
+	if gap := j.gap(at); gap > 2*time.Second {
+		t.Errorf("no command was answered for %v", gap)
+	}
+	target.Signal(syscall.SIGCONT)
+	c.WaitWhole(formLimit)
+	j.finish(t, c)
+}
+
+// P8: a master that is to be removed hands over first: it answers when it is out of the
+// cluster, and stops.
+func TestRemovedMasterHandsOver(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{})
+	j := startCounting(t, c, 8)
+	old := c.WaitWhole(formLimit)
+	node := c.Nodes[old]
+	j.change(t, c, old, -1, func() {
+		testkit.MustDial(t, node.Addr()).MustDo(t, "RAFT", "REMOVE", node.ID)
+	})
+	if code := node.WaitExit(10 * time.Second); code <= 0 {
+		t.Errorf("exit code %d, want one above 0", code)
+	}
+	for _, words := range []string{"handed over", "removed from its cluster"} {
+		if !node.LogContains(words) {
+			t.Errorf("the removed node does not say %q", words)
+		}
+	}
+	c.Nodes = slices.Delete(slices.Clone(c.Nodes), old, old+1)
+	waitVoters(t, c.Nodes...)
+	j.settle(t)
+	j.finish(t, c)
+}
+
 // change has the master changed by ask while the work goes on, and judges how long
 // nobody was answered. target is the node to become master, -1 for any but old.
 func (j *counting) change(t *testing.T, c *testkit.Cluster, old, target int, ask func()) {
@@ -110,8 +162,8 @@ func (j *counting) change(t *testing.T, c *testkit.Cluster, old, target int, ask
 	j.settle(t)
 	gap := j.gap(at)
 	t.Logf("no command was answered for %v, the slowest took %v", gap.Round(time.Millisecond), j.slowest(at).Round(time.Millisecond))
-	if gap > handoverGap {
-		t.Errorf("no command was answered for %v, want at most %v", gap, handoverGap)
+	if gap > handoverGap() {
+		t.Errorf("no command was answered for %v, want at most %v", gap, handoverGap())
 	}
 }
 

@@ -149,6 +149,36 @@ func TestExpressKeepsUsersLoggedIn(t *testing.T) {
 	}
 }
 
+// P8: all nodes are restarted one after the other, the master too, under the same
+// application: not one page fails.
+func TestExpressServesOverARollingRestart(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{})
+	const users = 200
+	job := startProgram(t, "node/job.js", "--users", strconv.Itoa(users), "--sentinels", strings.Join(c.Sentinels(), ","))
+	var in struct{ Users int }
+	job.await(t, "loggedIn", time.Minute, &in)
+	for range pick(1, 5) {
+		for _, node := range c.Nodes {
+			time.Sleep(300 * time.Millisecond)
+			if code := node.Term(5 * time.Second); code != 0 {
+				t.Errorf("%s ended with code %d", node.ID, code)
+			}
+			node.Start()
+			c.WaitWhole(formLimit)
+		}
+	}
+	time.Sleep(time.Second)
+	var seen pages
+	job.finish(t, &seen)
+	t.Logf("%d pages, %d failed, slowest page %d ms, errors %v", seen.Pages, seen.Failed, seen.Slowest, seen.Errors)
+	if seen.Failed+seen.LoggedOut+seen.WrongUser+seen.LostVisits > 0 || seen.StillLoggedIn != users {
+		t.Errorf("pages went wrong: %+v", seen)
+	}
+	if seen.Pages < 2*users {
+		t.Errorf("only %d pages were served", seen.Pages)
+	}
+}
+
 // report is what the writers of each library report.
 type report struct {
 	Acknowledged, WrongReads, LongestGap int

@@ -10,7 +10,7 @@ import (
 )
 
 // P1, P2, P4, P5, P8: under the load of 50,000 sessions, with the master killed and
-// replaced in the middle, every reply is what the books of its session say, and at
+// handed over in the middle, every reply is what the books of its session say, and at
 // the end nothing that was acknowledged is missing, no deadline was lost, and
 // nothing that ended is back.
 //
@@ -21,7 +21,7 @@ import (
 func TestSessionLoadLosesNothing(t *testing.T) {
 	opts := sessions.Options{
 		Sessions: 50_000, Connections: 200, Rate: 5000, Duration: pick(time.Minute, 10*time.Minute), TTL: 30 * time.Minute,
-		Kill: true, Handover: sessions.HandoverKill,
+		Kill: true, Handover: sessions.HandoverTransfer,
 	}
 	limits := pick(sessions.Limits{P99: 2 * time.Second, Answered: 0.9}, sessions.Limits{P99: 10 * time.Millisecond, Answered: 0.999})
 	if testing.Short() {

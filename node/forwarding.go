@@ -38,6 +38,7 @@ func (n *Node) openRelay(table *command.Table) error {
 		Acked:     n.acknowledged,
 		Veil:      n.setVeil,
 		HandOver:  n.handOverFor,
+		Order:     n.order,
 		Log:       n.log,
 	})
 	return n.raft.Handle(forwardKind, server.Serve)

@@ -42,18 +42,21 @@ var (
 type handover struct {
 	node  *Node
 	to    string // the successor
+	term  uint64 // in which this node was master
 	hold  time.Duration
 	still respserver.Stillness // of clients when parking began
-	moved chan error           // told nil when another node has become master, or why that has failed
+	moved chan<- error         // see handOver; may be nil
 	over  chan struct{}        // closed by the goroutine of roles once nothing of it is left
 	done  atomic.Bool          // it is to be over
 }
 
 // handovers are the present handover and how to begin one.
 type handovers struct {
+	begun     atomic.Bool // one at a time, from when its successor is waited for
 	present   atomic.Pointer[handover]
 	successor atomic.Pointer[successor]
 	count     struct{ done, failed atomic.Uint64 }
+	yield     time.Duration // clock.Boot before which none is begun by yield, which owns it
 
 	mu     sync.Mutex
 	cancel context.CancelFunc // of the present one until the successor is told to stand, guarded by mu
@@ -75,17 +78,51 @@ func (n *Node) master() string {
 	return v.Leader
 }
 
-// handOver hands the leadership over to the node with the given id, or the best one if it
-// is empty, and returns nil once another node is master and no client that this
-// node has served is left. With any other result this node may still be the master.
-// ctx bounds how long it may take until the successor is told to stand. A node that is
-// leaving, as it stops, does not go on as master if it fails.
-func (n *Node) handOver(ctx context.Context, to string, leaving bool) error {
-	h, err := n.newHandover(ctx, to)
+// handOver hands the leadership over to the node with the given id, and returns nil
+// once another node is master and no client that this node has served is left. With any
+// other result this node may still be the master. ctx bounds how long it may take until
+// the successor is told to stand; clients notice nothing before that one is up to date. A
+// node that is leaving, as it stops, does not go on as master if it fails. Whoever wants
+// to know when another node is master, or why that has failed, gives moved, which has to
+// have room.
+func (n *Node) handOver(ctx context.Context, to string, leaving bool, moved chan<- error) error {
+	if !n.handovers.begun.CompareAndSwap(false, true) {
+		return errHandingOver
+	}
+	defer n.handovers.begun.Store(false)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n.handovers.allowAbort(cancel)
+	defer n.handovers.allowAbort(nil)
+	release, err := n.raft.HoldMembers(ctx)
 	if err != nil {
 		return err
 	}
+	defer release()
+	if err := n.raft.AwaitFollower(ctx, to); err != nil {
+		return err
+	}
+	h := &handover{node: n, to: to, hold: n.settings.Config().HandoverHold, moved: moved, over: make(chan struct{})}
+	switch {
+	case !n.roles.Role().Master:
+		return errNotMaster
+	case !n.answers(ctx, to):
+		return fmt.Errorf("%w: %s does not answer", errNoSuccessor, to)
+	}
+	n.handovers.present.Store(h)
 	return h.carryOut(ctx, leaving)
+}
+
+// answers tells whether another node answers questions like those of a handover.
+func (n *Node) answers(ctx context.Context, id string) bool {
+	ctx, cancel := context.WithTimeout(ctx, n.masterBound())
+	defer cancel()
+	conn := n.relay.connect(ctx, id)
+	if conn == nil {
+		return false
+	}
+	_, err := conn.Acked(ctx, 0)
+	return err == nil
 }
 
 // carryOut goes through the handover.
@@ -93,14 +130,13 @@ func (h *handover) carryOut(ctx context.Context, leaving bool) error {
 	n := h.node
 	ctx, cancel := context.WithTimeout(ctx, h.hold+n.masterBound())
 	defer cancel()
-	n.handovers.allowAbort(cancel)
 	began := clock.Mono()
 	n.log.Info("handover begins", "to", h.to)
 	err := h.move(ctx)
 	switch {
 	case err == nil:
 		n.log.Info("handed over", "to", h.to, "took", clock.Mono()-began)
-		h.moved <- nil
+		h.tell(nil)
 		h.seeOff() //nolint:contextcheck // ctx is for what lies behind
 	case leaving:
 		n.log.Warn("the leadership was not handed over", "to", h.to, "err", err)
@@ -117,26 +153,6 @@ func (h *handover) carryOut(ctx context.Context, leaving bool) error {
 	return err
 }
 
-// newHandover makes a handover the present one, if there is none and this node leads
-// and can reach the successor.
-func (n *Node) newHandover(ctx context.Context, to string) (*handover, error) {
-	to, err := n.successor(to)
-	switch {
-	case err != nil:
-		return nil, err
-	case n.relay.connect(ctx, to) == nil:
-		return nil, fmt.Errorf("%w: %s does not answer", errNoSuccessor, to)
-	}
-	h := &handover{
-		node: n, to: to, hold: n.settings.Config().HandoverHold,
-		moved: make(chan error, 1), over: make(chan struct{}),
-	}
-	if !n.handovers.present.CompareAndSwap(nil, h) {
-		return nil, errHandingOver
-	}
-	return h, nil
-}
-
 // move parks what clients ask and returns nil once another node is master and gets it.
 func (h *handover) move(ctx context.Context) error {
 	n := h.node
@@ -144,13 +160,13 @@ func (h *handover) move(ctx context.Context) error {
 	if conn == nil {
 		return errNoSuccessor
 	}
-	h.still = n.data.Still()
+	h.still, h.term = n.data.Still(), n.raft.View().Term
 	n.relay.set(wayParked)
 	if err := n.proposer.Pause(ctx); err != nil {
 		return fmt.Errorf("the log does not come to rest: %w", err)
 	}
-	n.handovers.allowAbort(nil)
-	if err := errors.Join(ctx.Err(), conn.Veil(ctx), n.raft.Confirm(ctx)); err != nil {
+	n.handovers.allowAbort(nil) // from now on it may be elected
+	if err := errors.Join(ctx.Err(), n.prepare(ctx, conn)); err != nil {
 		return err
 	}
 	n.raft.Part()
@@ -166,14 +182,48 @@ func (h *handover) move(ctx context.Context) error {
 	return nil
 }
 
-// awaitMaster waits until the successor says that it is master.
-func (h *handover) awaitMaster(ctx context.Context, conn *forward.Conn) error {
-	term, err := conn.AwaitMaster(ctx)
-	if err != nil {
-		return fmt.Errorf("%s has not become master: %w", h.to, err)
+// prepare has the successor keep it to itself that it is master, and confirms once more
+// that this node is. Commands wait meanwhile: a successor that hangs is found out soon.
+func (n *Node) prepare(ctx context.Context, conn *forward.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, n.masterBound()/2)
+	defer cancel()
+	if err := conn.Veil(ctx); err != nil {
+		return fmt.Errorf("%w: it does not answer", errNoSuccessor)
 	}
-	h.node.handovers.successor.Store(&successor{h.to, term})
-	return nil
+	return n.raft.Confirm(ctx)
+}
+
+// awaitMaster waits until the successor says that it is master. It may never be, having
+// stood for election: then another node is elected soon, or this one again, and it is
+// an error.
+func (h *handover) awaitMaster(ctx context.Context, conn *forward.Conn) error {
+	n := h.node
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	said := make(chan error, 1)
+	var term uint64
+	n.handovers.wg.Go(func() { // ends with ctx
+		var err error
+		term, err = conn.AwaitMaster(ctx)
+		said <- err
+	})
+	poll := time.NewTicker(quietTime)
+	defer poll.Stop()
+	for {
+		select {
+		case err := <-said:
+			if err != nil {
+				return fmt.Errorf("%s has not become master: %w", h.to, err)
+			}
+			n.handovers.successor.Store(&successor{h.to, term})
+			return nil
+		case <-poll.C:
+		}
+		v := n.raft.View()
+		if v.IsLeader && v.Term > h.term || v.LeaderTerm > h.term && v.Leader != "" && v.Leader != h.to {
+			return fmt.Errorf("another node than %s has become master", h.to)
+		}
+	}
 }
 
 // seeOff passes on to the new master what clients ask, closing each connection behind
@@ -232,16 +282,23 @@ func (h *handover) resume(reason error) {
 	n.proposer.Resume() // it takes nothing unless this node leads still
 	switch {
 	case errors.Is(err, cluster.ErrStuck):
-		h.moved <- err
+		h.tell(err)
 		n.fail(err)
 	case err == nil:
 		n.relay.set(wayHere)
 		n.log.Info("this node goes on as master")
-		h.moved <- fmt.Errorf("the leadership was not handed over: %w", reason)
+		h.tell(fmt.Errorf("the leadership was not handed over: %w", reason))
 	default:
 		n.log.Info("the leadership has moved")
-		h.moved <- fmt.Errorf("the leadership has moved, but not as planned: %w", reason)
+		h.tell(fmt.Errorf("the leadership has moved, but not as planned: %w", reason))
 		h.seeOff()
+	}
+}
+
+// tell tells whoever waits how the change of the master has ended.
+func (h *handover) tell(err error) {
+	if h.moved != nil {
+		h.moved <- err
 	}
 }
 
@@ -254,7 +311,6 @@ func (h *handover) end() {
 	case <-h.over:
 	case <-time.After(h.hold): // roles are not followed any more: the node stops
 	}
-	h.node.handovers.allowAbort(nil)
 }
 
 // endHandover ends the present handover if it is to be over: whoever is connected to a
@@ -301,31 +357,28 @@ func (h *handovers) abort() bool {
 	return true
 }
 
-// beginHandover hands over the leadership in the background, within bound until the
-// successor is told to stand. It returns why it cannot begin. What it returns else tells
-// nil once another node is master, or why that has failed.
+// beginHandover hands over the leadership in the background, to the node with the given id
+// or the best one if it is empty, within bound until that one is told to stand. It
+// returns why it cannot begin. What it returns else tells nil once another node is
+// master, or why that has failed.
 func (n *Node) beginHandover(to string, bound time.Duration) (moved <-chan error, err error) {
-	if _, err := n.successor(to); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), bound)
-	release, err := n.raft.HoldMembers(ctx)
+	to, err = n.successor(to)
 	if err != nil {
-		cancel()
 		return nil, err
 	}
-	h, err := n.newHandover(ctx, to)
-	if err != nil {
-		cancel()
-		release()
-		return nil, err
-	}
+	ended := make(chan error, 1)
 	n.handovers.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), bound)
 		defer cancel()
-		defer release()
-		_ = h.carryOut(ctx, false) // it has logged why not
+		if err := n.handOver(ctx, to, false, ended); err != nil {
+			n.log.Info("no handover", "to", to, "reason", err)
+			select {
+			case ended <- err: // it has not begun
+			default:
+			}
+		}
 	})
-	return h.moved, nil
+	return ended, nil
 }
 
 // leave hands over the leadership before this node stops, if it is the master and
@@ -334,19 +387,17 @@ func (n *Node) leave() {
 	if n.alerts.inHaste.Load() {
 		return
 	}
-	bound := n.settings.Config().HandoverHold + n.masterBound()
-	ctx, cancel := context.WithTimeout(context.Background(), bound)
+	ctx, cancel := context.WithTimeout(context.Background(), n.settings.Config().HandoverHold+n.masterBound())
 	defer cancel()
-	if h := n.handovers.present.Load(); h != nil { // a command has asked for it
-		select {
-		case <-h.over:
-		case <-ctx.Done():
-		}
+	if n.handovers.present.Load() == nil {
+		n.handovers.abort() // one that only waits
 	}
-	if release, err := n.raft.HoldMembers(ctx); err == nil {
-		defer release()
+	for n.handovers.begun.Load() && pause(ctx, passPause) { // a command has asked for it
 	}
-	err := n.handOver(context.Background(), "", true)
+	to, err := n.successor("")
+	if err == nil {
+		err = n.handOver(ctx, to, true, nil)
+	}
 	switch {
 	case err == nil:
 		pause(context.Background(), lastWords)

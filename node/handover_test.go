@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,32 +94,67 @@ func TestLoneNodeHandsOverToNobody(t *testing.T) {
 	}
 }
 
-// P5: a handover that cannot end is given up; the master goes on, and what was parked
-// is carried out once.
+// P5: a handover that is given up when commands are parked already leaves the master
+// serving, and what was parked is carried out once.
 func TestFailedHandoverGoesOn(t *testing.T) {
 	all := trio(t, nil)
 	old := waitMaster(t, all...)
-	rest := others(all, old)
+	n, to := old.node, others(all, old)[0].node.self.ID
 	c := old.dial()
 	c.MustDo(t, "INCR", "count")
-	rest[0].halt()
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
+	if n.relay.connect(t.Context(), to) == nil {
+		t.Fatal("the successor is out of reach")
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
 	done := make(chan error, 1)
-	go func() { done <- old.node.handOver(ctx, rest[0].node.self.ID, false) }()
-	for want := int64(2); want < 20; want++ {
-		if got := c.MustDo(t, "INCR", "count"); got.Int() != want {
-			t.Errorf("INCR answers %v, want %d", got, want)
+	go func() {
+		for range 5 {
+			h := &handover{node: n, to: to, hold: time.Second, over: make(chan struct{})}
+			n.handovers.present.Store(h)
+			if err := h.carryOut(gone, false); err == nil {
+				done <- errors.New("the leadership was handed over")
+				return
+			}
+		}
+		done <- nil
+	}()
+	count := int64(1)
+	for over := false; !over; count++ {
+		select {
+		case err := <-done:
+			if over = true; err != nil {
+				t.Error(err)
+			}
+		default:
+		}
+		if got := c.MustDo(t, "INCR", "count"); got.Int() != count+1 {
+			t.Fatalf("INCR answers %v, want %d", got, count+1)
 		}
 	}
-	if err := <-done; err == nil {
-		t.Error("the leadership was handed to a node that is gone")
-	}
 	old.waitRole("master")
-	c.MustDo(t, "SET", "after", "1")
-	if got := old.node.handovers.count.failed.Load() + old.node.handovers.count.done.Load(); got > 1 {
-		t.Errorf("%d handovers", got)
+	if got := n.handovers.count.failed.Load(); got != 5 {
+		t.Errorf("%d handovers have failed", got)
 	}
+}
+
+// A node that is gone is waited for without clients noticing, and for no longer than
+// asked.
+func TestHandoverWaitsForItsSuccessor(t *testing.T) {
+	all := trio(t, nil)
+	old := waitMaster(t, all...)
+	gone := others(all, old)[0]
+	gone.halt()
+	old.dial().MustDo(t, "SET", "a", "1") // which that node lacks
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := old.node.handOver(ctx, gone.node.self.ID, false, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a handover to a node that is gone: %v", err)
+	}
+	if got := old.node.handovers.count.failed.Load(); got != 0 {
+		t.Errorf("%d handovers were begun", got)
+	}
+	old.dial().MustDo(t, "SET", "a", "2")
 }
 
 // While one handover goes on another is refused, and FAILOVER ABORT gives it up as long
@@ -127,6 +163,7 @@ func TestOneHandoverAtATime(t *testing.T) {
 	all := trio(t, nil)
 	old := waitMaster(t, all...)
 	h := &handover{node: old.node, over: make(chan struct{})}
+	old.node.handovers.begun.Store(true)
 	old.node.handovers.present.Store(h)
 	if _, err := old.node.beginHandover("", time.Second); !errors.Is(err, errHandingOver) {
 		t.Errorf("a second one: %v", err)
@@ -149,6 +186,7 @@ func TestOneHandoverAtATime(t *testing.T) {
 		t.Errorf("FAILOVER ABORT: %v, %v", err, ctx.Err())
 	}
 	h.end()
+	old.node.handovers.begun.Store(false)
 	old.waitRole("master")
 }
 
@@ -182,4 +220,99 @@ func TestRaftTransfer(t *testing.T) {
 	}
 	to.waitRole("slave")
 	waitWhole(t, all)
+}
+
+// Of the nodes that are up to date the one with the lowest replica-priority is handed to,
+// and never one with 0; told to be one of those, the master hands over by itself.
+func TestReplicaPriority(t *testing.T) {
+	all := trio(t, map[string][]string{"n3": {"replica-priority", "50"}})
+	byID := map[string]*member{}
+	for _, m := range all {
+		byID[m.node.self.ID] = m
+	}
+	lead := waitMaster(t, all...)
+	if lead != byID["n3"] {
+		if _, err := lead.do("RAFT", "TRANSFER"); err != nil {
+			t.Fatal(err)
+		}
+		byID["n3"].waitRole("master")
+		waitWhole(t, all)
+	}
+	if _, err := byID["n1"].do("CONFIG", "SET", "replica-priority", "0"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, soon, "the others know", func() error {
+		r, err := ask(byID["n3"].sentinel(), "SENTINEL", "REPLICAS", "mymaster")
+		told := false
+		for _, replica := range r.Elems {
+			told = told || string(replica.Map()["slave-priority"].Text) == "0"
+		}
+		return errors.Join(err, testkit.Check(told, "they do not"))
+	})
+	if _, err := byID["n3"].do("RAFT", "TRANSFER", "n1"); err == nil || err.Error() != "ERR n1 has replica-priority 0" {
+		t.Errorf("RAFT TRANSFER to a node that is not to be master: %v", err)
+	}
+	if _, err := byID["n3"].do("CONFIG", "SET", "replica-priority", "0"); err != nil {
+		t.Fatal(err)
+	}
+	byID["n2"].waitRole("master")
+	testkit.Eventually(t, soon, "n3 has handed over", func() error {
+		got := byID["n3"].node.handovers.count.done.Load()
+		return testkit.Check(got == 1, "%d times", got)
+	})
+	if _, err := byID["n2"].do("FAILOVER"); err == nil || err.Error() != string(resp.ErrFailoverAlone) {
+		t.Errorf("FAILOVER with nobody to take over: %v", err)
+	}
+}
+
+// A master that is to lose its vote hands over before, and the new master takes it; the
+// command is answered when both are done. With nobody to hand over to nothing changes.
+func TestMasterHandsOverBeforeItsVoteIsTaken(t *testing.T) {
+	all := trio(t, nil)
+	old := waitMaster(t, all...)
+	id := old.node.self.ID
+	if r, err := old.do("RAFT", "DEMOTE", id); err != nil || string(r.Text) != "OK" {
+		t.Fatalf("RAFT DEMOTE: %v, %v", r, err)
+	}
+	next := waitMaster(t, others(all, old)...)
+	if got := old.node.handovers.count.done.Load(); got != 1 {
+		t.Errorf("the old master has handed over %d times", got)
+	}
+	if v := next.node.raft.View(); len(v.Voters) != 2 || slices.Contains(v.Voters, id) {
+		t.Errorf("voters: %v", v.Voters)
+	}
+	if _, err := next.do("RAFT", "TRANSFER", id); err == nil || err.Error() != "ERR "+id+" has no vote" {
+		t.Errorf("RAFT TRANSFER to a node without a vote: %v", err)
+	}
+	rest := others(others(all, old), next)[0]
+	if _, err := next.do("CONFIG", "SET", "replica-priority", "100"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rest.do("CONFIG", "SET", "replica-priority", "0"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, soon, "nobody can succeed", func() error {
+		_, err := next.node.successor("")
+		return testkit.Check(errors.Is(err, errNoSuccessor), "%v", err)
+	})
+	if r, err := next.do("SET", "a", "1"); err != nil || string(r.Text) != "OK" {
+		t.Errorf("SET: %v, %v", r, err)
+	}
+}
+
+// Orders of other nodes are taken by a master only, and only those it knows.
+func TestOrdersAreChecked(t *testing.T) {
+	all := trio(t, nil)
+	m := waitMaster(t, all...)
+	for _, words := range [][]string{nil, {"reboot"}, {orderRemove}, {orderSettings}, {orderSettings, "proto-max-bulk-len"}, {orderSettings, "requirepass", "x"}, {orderReplace, "n1"}} {
+		if _, err := m.node.order(t.Context(), words); err == nil || err.Error() != "ERR "+errOrder.Error() {
+			t.Errorf("%q: %v", words, err)
+		}
+	}
+	if _, err := m.node.order(t.Context(), []string{orderRemove, "nobody"}); err == nil || err.Error() != "ERR nobody is no member" {
+		t.Errorf("the removal of a stranger: %v", err)
+	}
+	if _, err := others(all, m)[0].node.order(t.Context(), []string{orderRemove, "nobody"}); !errors.Is(err, errNotMaster) {
+		t.Errorf("an order to a replica: %v", err)
+	}
 }

@@ -30,8 +30,8 @@ func (n *Node) spoken(v *cluster.View) int {
 	here := map[string]store.Member{n.self.ID: n.self}
 	for i := range v.Peers {
 		p := &v.Peers[i]
-		if m, ok := parseMember(p.ID, p.Info); ok && p.Contact {
-			here[p.ID] = m
+		if r := n.told.of(p.ID, p.Info); r.ok && p.Contact {
+			here[p.ID] = r.member
 		}
 	}
 	recorded := n.members()

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/config"
 	"github.com/holdfast/holdfast/internal/testkit"
 	"github.com/holdfast/holdfast/raftfsm"
 	"github.com/holdfast/holdfast/store"
@@ -60,7 +61,7 @@ func TestSpokenLevel(t *testing.T) {
 				level, tells := x.told[id]
 				p := cluster.PeerView{ID: id, Contact: id != x.away}
 				if tells {
-					p.Info = source{&Node{self: record(id, level)}}.Info()
+					p.Info = source{&Node{self: record(id, level), settings: config.NewSettings(config.Default())}}.Info()
 				}
 				v.Peers = append(v.Peers, p)
 			}

@@ -329,12 +329,15 @@ func TestSnapshotsOnDemand(t *testing.T) {
 // Only what a node says of itself counts as its record.
 func TestMemberRecordsAreChecked(t *testing.T) {
 	good := `{"ID":"n2","RunID":"` + strings.Repeat("a", 40) + `","DataHost":"h","DataPort":1}`
-	if m, ok := parseMember("n2", []byte(good)); !ok || m.DataHost != "h" || m.DataPort != 1 {
-		t.Errorf("got %+v, %t", m, ok)
+	if r := parseRecord("n2", []byte(good)); !r.ok || r.member.DataHost != "h" || r.member.DataPort != 1 || r.priority != defaultPriority {
+		t.Errorf("got %+v", r)
+	}
+	if r := parseRecord("n2", []byte(strings.Replace(good, "{", `{"Priority":0,"later":{},`, 1))); !r.ok || r.priority != 0 || r.member.DataHost != "h" {
+		t.Errorf("got %+v", r)
 	}
 	for _, text := range []string{"", "{", "null", "[]", `{"ID":"n2"}`, strings.Replace(good, "n2", "n3", 1), strings.Replace(good, "aaa", "a", 1)} {
-		if m, ok := parseMember("n2", []byte(text)); ok {
-			t.Errorf("%q is taken for %+v", text, m)
+		if r := parseRecord("n2", []byte(text)); r.ok {
+			t.Errorf("%q is taken for %+v", text, r)
 		}
 	}
 }

@@ -25,9 +25,19 @@ func (n *Node) announce(cfg *config.Config) (store.Member, error) {
 	return m, nil
 }
 
+// announcement is a record as nodes tell it: what clients of the whole cluster are to
+// know, and what only other nodes need. Releases skip what they do not know.
+type announcement struct {
+	store.Member
+	Priority *int `json:",omitempty"` // replica-priority; nil from a release that has none
+}
+
+// defaultPriority is the replica-priority of a node that has told none.
+const defaultPriority = 100
+
 // Info is this node's record as the other nodes are told it.
 func (s source) Info() []byte {
-	text, err := json.Marshal(s.n.self)
+	text, err := json.Marshal(announcement{s.n.self, &s.n.settings.Config().ReplicaPriority})
 	if err != nil {
 		panic(fmt.Sprintf("node: own record: %v", err)) //nolint:forbidigo // plain strings and numbers always encode
 	}
@@ -40,31 +50,49 @@ type told struct{ last sync.Map } // of *record
 
 // record is what a node told, and what that says.
 type record struct {
-	text   []byte
-	member store.Member
-	ok     bool
+	text     []byte
+	member   store.Member
+	priority int
+	ok       bool
 }
 
 // of is the record that node id has told.
-func (t *told) of(id string, info []byte) (store.Member, bool) {
+func (t *told) of(id string, info []byte) *record {
 	if last, _ := t.last.Load(id); last != nil {
 		if r, ok := last.(*record); ok && bytes.Equal(r.text, info) {
-			return r.member, r.ok
+			return r
 		}
 	}
-	m, ok := parseMember(id, info)
-	t.last.Store(id, &record{info, m, ok})
-	return m, ok
+	r := parseRecord(id, info)
+	t.last.Store(id, r)
+	return r
 }
 
-// parseMember reads the record another node told. The cluster has proved who
+// parseRecord reads the record another node told. The cluster has proved who
 // that is: a record with another id is not its own.
-func parseMember(id string, info []byte) (store.Member, bool) {
-	var m store.Member
-	if len(info) == 0 || json.Unmarshal(info, &m) != nil || m.ID != id || len(m.RunID) != 40 {
-		return store.Member{}, false
+func parseRecord(id string, info []byte) *record {
+	r := &record{text: info, priority: defaultPriority}
+	var a announcement
+	if len(info) == 0 || json.Unmarshal(info, &a) != nil || a.ID != id || len(a.RunID) != 40 {
+		return r
 	}
-	return m, true
+	if r.member, r.ok = a.Member, true; a.Priority != nil {
+		r.priority = max(*a.Priority, 0)
+	}
+	return r
+}
+
+// priority is the replica-priority of node id.
+func (n *Node) priority(v *cluster.View, id string) int {
+	if id == n.self.ID {
+		return n.settings.Config().ReplicaPriority
+	}
+	for i := range v.Peers {
+		if v.Peers[i].ID == id {
+			return n.told.of(id, v.Peers[i].Info).priority
+		}
+	}
+	return defaultPriority
 }
 
 // members are the replicated records of all nodes.
@@ -83,8 +111,8 @@ func (n *Node) member(v *cluster.View, id string) (store.Member, bool) {
 	}
 	for i := range v.Peers {
 		if v.Peers[i].ID == id {
-			if m, ok := n.told.of(id, v.Peers[i].Info); ok {
-				return m, true
+			if r := n.told.of(id, v.Peers[i].Info); r.ok {
+				return r.member, true
 			}
 		}
 	}
@@ -105,6 +133,7 @@ func (n *Node) keepMembers(ctx context.Context) error {
 			v := n.raft.View()
 			n.recordMembers(ctx, &v)
 			n.raiseLevel(ctx, &v)
+			n.yield() //nolint:contextcheck // a handover has bounds of its own
 		}
 	}
 }

@@ -87,15 +87,24 @@ func (m membership) Change(ctx context.Context, c respserver.MemberChange) error
 	}
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	err := m.make(ctx, &c)
+	err := m.change(ctx, &c)
 	switch {
 	case errors.Is(err, cluster.ErrChangeUnknown):
 		m.n.log.Warn("the outcome of a change of the membership is unknown", "err", err)
 		return resp.ErrInDoubt
-	case errors.Is(err, cluster.ErrNotMaster):
+	case errors.Is(err, cluster.ErrNotMaster), errors.Is(err, errNotMaster):
 		return m.elsewhere("change the membership")
 	}
 	return err
+}
+
+// change makes a change, after a handover if it takes the vote of the master.
+func (m membership) change(ctx context.Context, c *respserver.MemberChange) error {
+	takes := c.Kind == respserver.RemoveMember || c.Kind == respserver.ReplaceMember || c.Kind == respserver.DemoteMember
+	if takes && c.ID == m.n.self.ID && m.n.roles.Role().Master {
+		return m.changeSelf(ctx, c)
+	}
+	return m.make(ctx, c)
 }
 
 func (m membership) make(ctx context.Context, c *respserver.MemberChange) error {

@@ -371,6 +371,27 @@ func (r *relay) Expire(ctx context.Context, victims []store.Victim) error {
 	})
 }
 
+// order has the master do what words say, by here if that is this node. It is repeated
+// until a master takes it; an unknown outcome is final.
+func (r *relay) order(ctx context.Context, here func(ctx context.Context, words []string) (uint64, error), words []string) (index uint64, err error) {
+	taken, cancel := context.WithTimeout(ctx, passBound)
+	defer cancel()
+	for {
+		conn, self := r.reach(taken)
+		switch {
+		case self:
+			index, err = here(ctx, words)
+		case conn == nil:
+			return 0, forward.ErrRefused
+		default:
+			index, err = conn.Order(ctx, words...)
+		}
+		if !errors.Is(err, forward.ErrRefused) && !errors.Is(err, errNotMaster) || !pause(taken, passPause) {
+			return index, err
+		}
+	}
+}
+
 // persist repeats what changes nothing by being repeated until it succeeds.
 func (r *relay) persist(ctx context.Context, try func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, passBound)

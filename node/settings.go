@@ -105,9 +105,28 @@ func (n *Node) replicate(next *config.Config) error {
 	ctx, cancel := context.WithTimeout(context.Background(), n.bound())
 	defer cancel()
 	switch err := n.proposer.PutSettings(ctx, replicated(next)); {
-	case errors.Is(err, raftfsm.ErrRefused):
+	case !errors.Is(err, raftfsm.ErrRefused):
+		return inDoubt(err)
+	case n.relay.present() == wayHere:
+		return errElsewhere
+	}
+	order := []string{orderSettings}
+	for _, p := range n.settings.Replicated(next) {
+		order = append(order, p[:]...)
+	}
+	index, err := n.orderMaster(ctx, order...)
+	switch {
+	case errors.Is(err, errNotMaster):
 		return errElsewhere
 	case err != nil:
+		return err
+	}
+	return inDoubt(n.fsm.WaitApplied(ctx, index)) // from then on it is shown here
+}
+
+// inDoubt is what clients are told of a change that may still be made, if err is not nil.
+func inDoubt(err error) error {
+	if err != nil {
 		return resp.ErrInDoubt
 	}
 	return nil
@@ -119,6 +138,7 @@ func (n *Node) tuneServers(c *config.Config) {
 	n.data.Tune(data)
 	n.sentinel.Tune(sentinel)
 	n.hub.SetLimits(hubLimits(c))
+	n.roles.look() // replica-mode
 }
 
 // tunings are what the two servers take from the directives.
@@ -146,6 +166,8 @@ func tuning(c *config.Config, password string) respserver.Tuning {
 		NormalOutput:  outputLimit(c.ClientOutputBufferLimit.Normal),
 		PubSubOutput:  outputLimit(c.ClientOutputBufferLimit.PubSub),
 		DebugCommand:  c.EnableDebugCommand,
+
+		ReplicaPriority: c.ReplicaPriority,
 	}
 }
 

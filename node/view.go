@@ -100,6 +100,7 @@ func (n *Node) sentinelNode(v *cluster.View, m store.Member) sentinelapi.Node {
 		RoleFor:  v.TermAge.Milliseconds(),
 		Offset:   int64(n.fsm.Applied()),
 		LinkUp:   v.Leader != "",
+		Priority: n.priority(v, m.ID),
 	}
 	if m.ID == v.Self {
 		return node

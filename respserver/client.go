@@ -72,6 +72,7 @@ type card struct {
 	subs      [2]atomic.Int32       // channels, patterns
 	queued    atomic.Int64          // bytes of the transaction
 	watching  atomic.Bool           // it watches keys
+	stays     atomic.Bool           // it waits for more than the handover it has asked for
 
 	mu struct {
 		sync.Mutex

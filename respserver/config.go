@@ -104,6 +104,8 @@ type Tuning struct {
 	NormalOutput, PubSubOutput OutputLimit
 	// DebugCommand allows DEBUG: "yes", "local" or anything else for no.
 	DebugCommand string
+	// ReplicaPriority is what INFO of a replica shows as slave_priority.
+	ReplicaPriority int
 }
 
 // OutputLimit is one class of client-output-buffer-limit: a client is closed

@@ -151,7 +151,7 @@ func (r *report) master(role Role, index uint64) {
 	if !role.LinkUp {
 		r.line("master_link_down_since_seconds", -1)
 	}
-	r.line("slave_priority", 100)
+	r.line("slave_priority", r.c.srv.tuning().ReplicaPriority)
 	r.line("slave_read_only", 1)
 	r.line("replica_announced", 1)
 }

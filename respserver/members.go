@@ -133,6 +133,8 @@ func changeMember(conn command.Conn, kind ChangeKind, args [][]byte) resp.Value 
 		change.With = string(args[3])
 	default:
 	}
+	c.card.stays.Store(true) // should the master hand over before it is changed itself
+	defer c.card.stays.Store(false)
 	return c.changed(c.srv.cfg.Members.Change(c.life.ctx, change))
 }
 

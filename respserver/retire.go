@@ -30,14 +30,15 @@ func (s *Server) Retire() {
 }
 
 // Retired closes connections that have been idle for quiet and returns when none is
-// left, true then, or when ctx ends. What has happened since the call of Still that
+// left, true then, or when ctx ends. Whoever waits for RAFT to change the master's own
+// membership does not count: that comes after the handover. What has happened since the call of Still that
 // returned seen is known; nil for nothing. Connections that wait since Retire do not
 // count.
 func (s *Server) Retired(ctx context.Context, quiet time.Duration, seen Stillness) bool {
 	poll := time.NewTicker(quiet / retirePolls)
 	defer poll.Stop()
 	for {
-		if seen = s.retire(seen, quiet); s.connected() == 0 {
+		if seen = s.retire(seen, quiet); s.others() == 0 {
 			return true
 		}
 		select {
@@ -46,6 +47,17 @@ func (s *Server) Retired(ctx context.Context, quiet time.Duration, seen Stillnes
 		case <-poll.C:
 		}
 	}
+}
+
+// others are how many connections there are but those that wait for the end of a
+// handover.
+func (s *Server) others() (n int) {
+	s.each(func(c *client) {
+		if !c.card.stays.Load() {
+			n++
+		}
+	})
+	return n
 }
 
 // Stillness is which connections have done nothing since when.

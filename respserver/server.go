@@ -214,12 +214,6 @@ func (s *Server) forget(c *client) {
 	s.mu.Unlock()
 }
 
-func (s *Server) connected() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.mu.clients)
-}
-
 // crowded tells whether there are as many connections as there may be.
 func (s *Server) crowded(most int) bool {
 	s.mu.Lock()

@@ -120,7 +120,7 @@ func (v *View) describeReplica(n *Node) resp.Value {
 	f.text("master-link-status", status)
 	f.text("master-host", master.Host)
 	f.text("master-port", master.port())
-	f.number("slave-priority", 100)
+	f.number("slave-priority", int64(n.Priority))
 	f.number("slave-repl-offset", n.Offset)
 	f.number("replica-announced", 1)
 	return resp.Map(f...)

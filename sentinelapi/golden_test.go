@@ -61,6 +61,7 @@ func setup() sentinelapi.View {
 			Data:     sentinelapi.Addr{Host: "127.0.0.1", Port: 17101 + i},
 			Sentinel: sentinelapi.Addr{Host: "127.0.0.1", Port: 17201 + i},
 			LinkUp:   true,
+			Priority: 100,
 		})
 	}
 	return v

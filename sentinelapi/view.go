@@ -47,6 +47,7 @@ type Node struct {
 	Cut      bool   // the connection to it has ended, and it may be down: shown as disconnected
 	LinkUp   bool   // as a replica: it follows the master
 	LinkDown int64  // while not LinkUp: for how long
+	Priority int    // shown as slave-priority; 0 if it is never to be master
 }
 
 // Addr is an address as it is announced to clients.

@@ -39,7 +39,7 @@ func parseSessions(args []string, progress *os.File) (sessionOptions, error) {
 	flags.IntVar(&o.load.Rate, "rate", 5000, "commands per second of all connections together")
 	flags.DurationVar(&o.load.TTL, "ttl", 30*time.Minute, "life of a session since its last write or touch")
 	flags.BoolVar(&o.load.Kill, "kill", true, "kill -9 the master after 40 % of the load")
-	handover := flags.String("handover", string(sessions.HandoverKill), "what happens to the master after 60 % of the load: "+handoverNames())
+	handover := flags.String("handover", string(sessions.HandoverTransfer), "what happens to the master after 60 % of the load: "+handoverNames())
 	flags.Uint64Var(&o.load.Seed, "seed", 1, "of everything random")
 	flags.DurationVar(&o.limits.P99, "p99", 10*time.Millisecond, "what p99 of reads and of writes must stay below, outside the second of a kill; 0 judges none")
 	extra := flags.String("args", "", "more flags for the nodes, separated by blanks")
