@@ -24,6 +24,8 @@ type peer struct {
 		acked         uint64        // index up to which it has acknowledged our log
 		wall          sighting      // of its wall clock
 		caught        time.Duration // clock.Boot since when it keeps up with our log; 0 if it does not
+		pledged       pledged       // what it has told of its pledges
+		raft          [16]byte      // the process that raft's requests go to; zero before the first dial
 	}
 	beats beats
 }

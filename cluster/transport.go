@@ -77,6 +77,7 @@ func (s *streams) Dial(id raft.ServerAddress, _ time.Duration) (net.Conn, error)
 	if err != nil {
 		return nil, err // never a nil session in an interface
 	}
+	p.answersRaft(c.said.instance)
 	if !s.node.listener.keep(c.Conn) {
 		return nil, net.ErrClosed
 	}
@@ -151,14 +152,14 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		return errStalled
 	}
 	if isHeartbeat(args) {
-		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+		err := t.send(p, target, args, resp)
 		if err == nil {
 			p.beats.beat()
 		}
 		return err
 	}
 	bound(args)
-	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+	err := t.send(p, target, args, resp)
 	if err != nil {
 		err = t.resume(p, target, args, resp, err)
 	}
@@ -169,6 +170,16 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	}
 	if r := t.node.raftNode(); err == nil && resp.Success && r != nil && r.CurrentTerm() == args.Term {
 		p.acknowledged(args.PrevLogEntry + uint64(len(args.Entries)))
+	}
+	return err
+}
+
+// send makes one request. With success it prolongs this node's lease.
+func (t *transport) send(p *peer, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	c := t.node.claim(p)
+	err := t.NetworkTransport.AppendEntries(raft.ServerID(p.id), target, args, resp)
+	if err == nil && resp.Success {
+		t.node.acknowledged(c, args.Term)
 	}
 	return err
 }
@@ -213,7 +224,7 @@ func (t *transport) resume(p *peer, target raft.ServerAddress, args *raft.Append
 			}
 		}
 		*resp = raft.AppendEntriesResponse{}
-		if err = t.NetworkTransport.AppendEntries(raft.ServerID(p.id), target, args, resp); err == nil {
+		if err = t.send(p, target, args, resp); err == nil {
 			return nil
 		}
 	}
@@ -233,7 +244,32 @@ func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, arg
 	if err := t.node.hooks.cut(string(id)); err != nil {
 		return err
 	}
+	if args.LeadershipTransfer && !t.node.pledge.stands(args.Term) {
+		plain := *args // it is shared with the requests to others
+		plain.LeadershipTransfer = false
+		args = &plain
+	}
 	return insist(func() error { return t.NetworkTransport.RequestVote(id, target, args, resp) })
+}
+
+// TimeoutNow tells a peer to stand for election. This node has no lease from then on
+// until another term, whether the peer gets to hear it or not.
+func (t *transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	if err := t.node.hooks.cut(string(id)); err != nil {
+		return err
+	}
+	p := t.node.peer(string(id))
+	if p == nil {
+		return fmt.Errorf("node %s is not a member", id)
+	}
+	term, err := t.node.yield()
+	if err != nil {
+		return err
+	}
+	if err := t.node.tellYielded(p, term); err != nil {
+		return err
+	}
+	return insist(func() error { return t.NetworkTransport.TimeoutNow(id, target, args, resp) })
 }
 
 // RequestPreVote asks whether a vote would be given.
@@ -242,14 +278,6 @@ func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, 
 		return err
 	}
 	return insist(func() error { return t.NetworkTransport.RequestPreVote(id, target, args, resp) })
-}
-
-// TimeoutNow tells a peer to stand for election.
-func (t *transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
-	if err := t.node.hooks.cut(string(id)); err != nil {
-		return err
-	}
-	return insist(func() error { return t.NetworkTransport.TimeoutNow(id, target, args, resp) })
 }
 
 // insist repeats a request that fails at once: the pooled connections to a node that
