@@ -297,3 +297,60 @@ func TestClusterOfOneHasALease(t *testing.T) {
 	m := single(t, leasing)
 	eventually(t, "a lease", func() bool { return m.node.Stats().Lease.Off == "" && confirm(m, time.Second) == nil })
 }
+
+// P2: a voter that was started anew, and knows of no leader, gives no vote while the lease may
+// hold that its last acknowledgement before has prolonged.
+func TestRestartedVoterKeepsThePledgeOfItsPredecessor(t *testing.T) {
+	c := started(t, func(cfg *cluster.Config) {
+		leasing(cfg)
+		cfg.ElectionTimeout = 4 * testElection
+	})
+	shown := 0
+	for range 4 {
+		l := c.holds()
+		voter, other := c.others(l)[0], c.others(l)[1]
+		c.wires.isolate(other.id, l.id, voter.id) // the lease rests on the voter alone
+		pause(2 * testElection)
+		c.wires.isolate(voter.id, l.id)
+		c.kill(voter.id)
+		c.start(voter.id)
+		term := l.node.Stats().Term
+		eventually(t, "the end of the lease", func() bool {
+			votes := voter.node.Formed() && voter.node.MayVote(term+1, other.id) == nil
+			held := l.node.Stats().Lease.Off == ""
+			if votes && held {
+				t.Error("it votes for another while the lease holds")
+			}
+			if held && voter.node.Formed() {
+				shown++
+			}
+			return !held
+		})
+		c.wires.heal()
+	}
+	if shown == 0 {
+		t.Skip("the voter took longer to start than the lease lasted") // on a machine as busy as that
+	}
+}
+
+// P2: such an order wins no votes either where the node that gets it has lost touch with the
+// leader, and others have not.
+func TestDelayedOrderWinsNoVotesOfOthers(t *testing.T) {
+	c := started(t, leasing)
+	l := c.holds()
+	target, other := c.others(l)[0], c.others(l)[1]
+	c.wires.isolate(target.id, l.id)
+	c.eventually("it has lost the leader", func() bool { return target.node.View().State == "Candidate" })
+	before := target.node.Stats()
+	if err := other.node.OrderToStand(target.id); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("it stands", func() bool { return target.node.Stats().Term > before.Term })
+	pause(testElection)
+	if s := target.node.Stats(); s.Elections > before.Elections {
+		t.Errorf("elected in term %d", s.Term)
+	}
+	if l.node.Stats().Lease.Off != "" && confirm(l, time.Second) != nil {
+		t.Error("the leader was deposed")
+	}
+}
