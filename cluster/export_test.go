@@ -3,8 +3,11 @@ package cluster
 import (
 	"errors"
 	"reflect"
+	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast/holdfast/internal/clock"
 )
 
 // BreakLog makes appends to a node's log fail with err. Called before Run.
@@ -82,3 +85,6 @@ func (n *Node) OrderToStand(id string) error {
 		&raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, &raft.TimeoutNowResponse{})
 	return errors.Join(err, t.Close())
 }
+
+// Silent is for how long raft has heard from no leader.
+func (n *Node) Silent() time.Duration { return clock.Since(n.raftNode().LastContact()) }
