@@ -17,7 +17,7 @@ import (
 // arrived. So if a majority has acknowledged appends that were sent at s or later, no
 // other leader is elected before s plus an election timeout, by the clocks of those
 // nodes. Clocks are trusted for one thing only, that they do not go too unequally
-// fast: see leaseShare. docs/adr/0019-leases.md has the proof.
+// fast: see leaseShare. docs/adr/0022-leases.md has the proof.
 
 // The lease lasts for leaseShare/leaseWhole of an election timeout. The kernel changes
 // the speed of its clocks by 10 % and 500 ppm at most (adjtimex(2), tick and freq). If
