@@ -94,11 +94,11 @@ func (n *Node) Confirm(ctx context.Context) error {
 	if n.leased() {
 		return nil
 	}
-	return n.probe(ctx)
+	return n.Probe(ctx)
 }
 
-// probe is Confirm by a round, whatever the clocks say. Callers share rounds.
-func (n *Node) probe(ctx context.Context) error {
+// Probe is Confirm by a round, whatever the clocks say. Callers share rounds.
+func (n *Node) Probe(ctx context.Context) error {
 	r := n.confirm.join()
 	select {
 	case <-r.done:

@@ -103,9 +103,18 @@ func TestLeaseIsOffWhileAVoterDiffers(t *testing.T) {
 	wantOff(t, waitLease(t, plain, "off: read-mode is not lease"), "read-mode")
 }
 
-// P2: with leases too histories are linearizable while masters are killed, and suspended.
+// P2: with leases too histories are linearizable while masters are killed, suspended, and
+// hand over.
 func TestLinearizableWithLeases(t *testing.T) {
-	for name, nemesis := range map[string]func(*testkit.Cluster){"kills": killMaster, "suspension": suspendMaster} {
+	for name, nemesis := range map[string]func(*testkit.Cluster){
+		"kills": killMaster, "suspension": suspendMaster,
+		"handovers": func(c *testkit.Cluster) {
+			for range 3 {
+				at := c.WaitWhole(formLimit)
+				testkit.MustDial(t, c.Nodes[at].Addr()).MustDo(t, "RAFT", "TRANSFER", c.Nodes[(at+1)%3].ID)
+			}
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
 			c := start(t, testkit.ClusterOptions{Args: leasing()})
 			waitLease(t, c, "on")

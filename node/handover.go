@@ -150,7 +150,7 @@ func (h *handover) move(ctx context.Context) error {
 		return fmt.Errorf("the log does not come to rest: %w", err)
 	}
 	n.handovers.allowAbort(nil)
-	if err := errors.Join(ctx.Err(), conn.Veil(ctx), n.raft.Confirm(ctx)); err != nil {
+	if err := errors.Join(ctx.Err(), conn.Veil(ctx), n.raft.Probe(ctx)); err != nil {
 		return err
 	}
 	n.raft.Part()
@@ -227,7 +227,7 @@ func (h *handover) resume(reason error) {
 	defer cancel()
 	err := n.raft.Settle(ctx)
 	if err == nil {
-		err = n.raft.Confirm(ctx)
+		err = n.raft.Probe(ctx)
 	}
 	n.proposer.Resume() // it takes nothing unless this node leads still
 	switch {
