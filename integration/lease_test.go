@@ -112,6 +112,7 @@ func TestLinearizableWithLeases(t *testing.T) {
 			for range 3 {
 				at := c.WaitWhole(formLimit)
 				testkit.MustDial(t, c.Nodes[at].Addr()).MustDo(t, "RAFT", "TRANSFER", c.Nodes[(at+1)%3].ID)
+				time.Sleep(500 * time.Millisecond)
 			}
 		},
 	} {
