@@ -44,32 +44,33 @@ func voters(masks ...uint64) *quorum {
 func TestLeaseLastsFromTheSendTimeOfAMajority(t *testing.T) {
 	for name, c := range map[string]struct {
 		q     *quorum
-		acks  map[int]time.Duration // ms
-		until time.Duration         // 0 for no lease
+		acks  map[int]int // ms, by node
+		until int         // ms, 0 for no lease
 	}{
 		"nobody of three":                   {voters(7), nil, 0},
-		"one of three":                      {voters(7), map[int]time.Duration{2: 10}, 90},
-		"both others of three, the newest":  {voters(7), map[int]time.Duration{2: 10, 3: 30}, 110},
-		"one of five":                       {voters(31), map[int]time.Duration{2: 10}, 0},
-		"two of five, the older of them":    {voters(31), map[int]time.Duration{2: 10, 4: 30}, 90},
-		"four of five, the second newest":   {voters(31), map[int]time.Duration{2: 10, 3: 20, 4: 30, 5: 40}, 110},
-		"no voter acknowledges":             {voters(7), map[int]time.Duration{4: 10, 5: 10}, 0},
-		"this node has no vote, one of two": {voters(6), map[int]time.Duration{2: 10}, 0},
-		"this node has no vote, both":       {voters(6), map[int]time.Duration{2: 10, 3: 30}, 90},
-		"two configurations, one satisfied": {voters(7, 25), map[int]time.Duration{2: 10, 3: 30}, 0},
-		"two configurations, both":          {voters(7, 25), map[int]time.Duration{2: 10, 4: 30}, 90},
-		"no configuration":                  {&quorum{}, map[int]time.Duration{2: 10}, 0},
+		"one of three":                      {voters(7), map[int]int{2: 10}, 90},
+		"both others of three, the newest":  {voters(7), map[int]int{2: 10, 3: 30}, 110},
+		"one of five":                       {voters(31), map[int]int{2: 10}, 0},
+		"two of five, the older of them":    {voters(31), map[int]int{2: 10, 4: 30}, 90},
+		"four of five, the second newest":   {voters(31), map[int]int{2: 10, 3: 20, 4: 30, 5: 40}, 110},
+		"no voter acknowledges":             {voters(7), map[int]int{4: 10, 5: 10}, 0},
+		"this node has no vote, one of two": {voters(6), map[int]int{2: 10}, 0},
+		"this node has no vote, both":       {voters(6), map[int]int{2: 10, 3: 30}, 90},
+		"two configurations, one satisfied": {voters(7, 25), map[int]int{2: 10, 3: 30}, 0},
+		"two configurations, both":          {voters(7, 25), map[int]int{2: 10, 4: 30}, 90},
+		"no configuration":                  {&quorum{}, map[int]int{2: 10}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLessee()
 			for n, sent := range c.acks {
-				l.acked(n, 3, at(sent*ms))
+				l.acked(n, 3, at(time.Duration(sent)*ms))
 			}
 			l.renew(c.q, l.peers)
-			if got := l.holds(at(c.until*ms-1), 3, c.q); got != (c.until > 0) {
+			end := time.Duration(c.until) * ms
+			if got := l.holds(at(end-1), 3, c.q); got != (c.until > 0) {
 				t.Errorf("just before the end it holds: %v", got)
 			}
-			if l.holds(at(c.until*ms), 3, c.q) {
+			if l.holds(at(end), 3, c.q) {
 				t.Error("it holds at its end")
 			}
 		})

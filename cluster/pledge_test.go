@@ -63,7 +63,7 @@ func TestHandoverSetsPledgeAsideForOneTermOnly(t *testing.T) {
 			t.Errorf("vote %v: %v", v, !want)
 		}
 	}
-	p.asked(&raft.RequestVoteRequest{Candidate: []byte("n4"), Term: 9, LeadershipTransfer: true})
+	p.asked(&raft.RequestVoteRequest{Candidate: []byte("n4"), Term: 9, LeadershipTransfer: true}) //nolint:staticcheck // as raft takes it
 	if !p.setAside(vote{9, "n4"}, "n1") {
 		t.Error("a candidate without address")
 	}
