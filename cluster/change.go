@@ -145,7 +145,7 @@ func (n *Node) changes(ctx context.Context, f func(c *change) error) error {
 		return errChanging
 	}
 	defer func() { <-n.changing }()
-	if err := n.Confirm(ctx); err != nil {
+	if err := n.Probe(ctx); err != nil {
 		return err
 	}
 	term, ok := n.leading()

@@ -38,6 +38,7 @@ type Config struct {
 	Secret   string   // proved by every connection between nodes
 
 	ElectionTimeout time.Duration // 0 for 250 ms
+	Lease           bool          // Confirm goes by leases while they hold
 	Log             LogConfig
 	Space           SpaceConfig
 	FSM             raft.FSM

@@ -88,8 +88,17 @@ func newConfirmer(n *Node) *confirmer {
 
 // Confirm returns nil if this node was the established leader at an instant after
 // the call began, so that what its state machine has applied by the time Confirm
-// returns may be read. Callers share rounds. Safe for concurrent use.
+// returns may be read. A lease proves it at once, if the node goes by leases and it holds;
+// otherwise a round does. Safe for concurrent use.
 func (n *Node) Confirm(ctx context.Context) error {
+	if n.leased() {
+		return nil
+	}
+	return n.Probe(ctx)
+}
+
+// Probe is Confirm by a round, whatever the clocks say. Callers share rounds.
+func (n *Node) Probe(ctx context.Context) error {
 	r := n.confirm.join()
 	select {
 	case <-r.done:
@@ -348,6 +357,12 @@ func (c *confirmer) figures() roundFigures {
 // leading is the term this node leads and has established, if it does and nothing
 // speaks against it.
 func (n *Node) leading() (uint64, bool) {
+	term, elected := n.electedIn()
+	return term, elected && n.cfg.Source.Established() == term && n.highest.Load() <= term && !n.stalled.Load()
+}
+
+// electedIn is the term this node is in, and whether raft leads it.
+func (n *Node) electedIn() (uint64, bool) {
 	r := n.raftNode()
 	if r == nil {
 		return 0, false
@@ -355,9 +370,7 @@ func (n *Node) leading() (uint64, bool) {
 	// The term never goes down: being leader between two looks at it that agree is
 	// being leader in it.
 	term := r.CurrentTerm()
-	ok := r.State() == raft.Leader && n.cfg.Source.Established() == term &&
-		n.highest.Load() <= term && !n.stalled.Load() && r.CurrentTerm() == term
-	return term, ok
+	return term, r.State() == raft.Leader && r.CurrentTerm() == term
 }
 
 // sawTerm takes note of a term another node is in. A higher one than this node's

@@ -1,9 +1,13 @@
 package cluster
 
 import (
+	"errors"
 	"reflect"
+	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast/holdfast/internal/clock"
 )
 
 // BreakLog makes appends to a node's log fail with err. Called before Run.
@@ -59,3 +63,28 @@ func PreVote() bool {
 
 // Disturbable tells whether this build obeys the control file of faults.
 func Disturbable() bool { return reflect.TypeFor[hooks]().NumField() > 0 }
+
+// MayVote tells why the node must not vote for a candidate now.
+func (n *Node) MayVote(term uint64, candidate string) error {
+	return n.mayVote(vote{term, candidate})
+}
+
+// Acked is up to where a node has acknowledged this one's log.
+func (n *Node) Acked(id string) uint64 { return n.peer(id).acked() }
+
+// HandOver has raft hand over the leadership.
+func (n *Node) HandOver(id string) error {
+	return n.raftNode().LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id)).Error()
+}
+
+// OrderToStand sends the order to stand for election alone, as it may arrive after a
+// delay.
+func (n *Node) OrderToStand(id string) error {
+	t := newTransport(n, newStreams(n), n.hclog)
+	err := t.NetworkTransport.TimeoutNow(raft.ServerID(id), raft.ServerAddress(id),
+		&raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, &raft.TimeoutNowResponse{})
+	return errors.Join(err, t.Close())
+}
+
+// Silent is for how long raft has heard from no leader.
+func (n *Node) Silent() time.Duration { return clock.Since(n.raftNode().LastContact()) }

@@ -61,6 +61,7 @@ type report struct {
 type addition struct {
 	wall  int64 // the wall clock, ms since the epoch; 0 if it was not told
 	timed bool  // the report's instant is known to be cluster time
+	keeps bool  // the node keeps the pledges that leases rest on
 }
 
 func (a *addition) append(b []byte) []byte {
@@ -68,7 +69,10 @@ func (a *addition) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(a.wall)) // its bits
 	var flags byte
 	if a.timed {
-		flags = 1
+		flags |= moreTimed
+	}
+	if a.keeps {
+		flags |= moreKeeps
 	}
 	return append(b, flags)
 }
@@ -84,7 +88,9 @@ func readAddition(rd *bufio.Reader) (addition, error) {
 		return addition{}, err
 	}
 	f := fields{rest: buf[:size]}
-	a := addition{wall: int64(f.uint64()), timed: f.byte()&1 == 1} // its bits
+	a := addition{wall: int64(f.uint64())} // its bits
+	flags := f.byte()
+	a.timed, a.keeps = flags&moreTimed != 0, flags&moreKeeps != 0
 	if f.bad {
 		return addition{}, errFrame
 	}
@@ -99,6 +105,12 @@ func readAddition(rd *bufio.Reader) (addition, error) {
 const (
 	flagMaster = 1
 	flagLow    = 2
+)
+
+// The flags of an addition; earlier releases look at the first one only.
+const (
+	moreTimed = 1
+	moreKeeps = 2
 )
 
 // noAge stands for a node that has never confirmed its term.
@@ -319,6 +331,7 @@ func (l *link) told(c *session, nonce uint64, r *report) {
 	l.peer.reported(*r, nonce, asked)
 	l.peer.sighted(c.said.instance, now)
 	l.node.sawTerm(r.term)
+	l.peer.pledges(pledged{c.said.instance, r.more.keeps, r.election})
 	l.node.heardTime(l.peer, r, asked, now)
 	if heard == 0 || r.info != nil || r.term != known.term || r.master != known.master || r.low != known.low || !l.node.settled() {
 		l.node.look()

@@ -66,7 +66,7 @@ func answer(t *testing.T, l *link, kind byte, r *report) {
 	if kind == tellMore {
 		frame = r.more.append(frame)
 	}
-	c := &session{Conn: script{r: bytes.NewReader(frame)}, peer: l.peer}
+	c := &session{Conn: script{r: bytes.NewReader(frame)}, peer: l.peer, said: hello{instance: [16]byte{1}}}
 	if err := l.read(c); !errors.Is(err, io.EOF) {
 		t.Fatalf("the answer is not taken: %v", err)
 	}

@@ -22,6 +22,7 @@ const (
 	kindProbe = "probe" // term probes and pings, for as long as both live
 
 	kindMember = "member" // one question about membership
+	kindYield  = "yield"  // one word of a leader that it has given up its lease
 )
 
 const (

@@ -112,7 +112,7 @@ func (n *Node) answerMember(ctx context.Context, said *hello, ask []byte) []byte
 	case askSpeaks:
 		return []byte{tellOK}
 	case askEnter, askVote, askMember:
-		if n.Confirm(ctx) != nil {
+		if n.Probe(ctx) != nil {
 			return n.elsewhere()
 		}
 		return n.answerLeading(ctx, said, op, &f)

@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/holdfast/holdfast/internal/clock"
 	"github.com/holdfast/holdfast/internal/durable"
 )
 
@@ -30,6 +31,7 @@ type Node struct {
 	storage
 	network
 	watch
+	proofs
 
 	cfg     Config
 	log     *slog.Logger
@@ -37,7 +39,6 @@ type Node struct {
 	raft    atomic.Pointer[raft.Raft] // nil until the cluster is formed
 	quorum  atomic.Pointer[quorum]
 	waiting atomic.Pointer[string]
-	confirm *confirmer
 	hooks   hooks
 	veil    veil
 
@@ -73,6 +74,13 @@ type network struct {
 	grumbles grumbles
 	pulse    beats // every pingEvery, for those who wait for time to pass
 	handlers handlers
+}
+
+// proofs are what shows that this node leads, and what it owes to others that do.
+type proofs struct {
+	confirm *confirmer
+	lease   lease
+	pledge  pledge
 }
 
 // watch is what views are made from. The fields below the line belong to the
@@ -127,6 +135,10 @@ func Open(cfg Config) (*Node, error) {
 	n.started = cfg.Clock.Boot()
 	n.termSince = n.started
 	n.confirm = newConfirmer(n)
+	n.pledge.opened = clock.Mono()
+	if cfg.Lease {
+		n.lease.length = leaseLength(cfg.ElectionTimeout)
+	}
 	if err := n.openNetwork(); err != nil {
 		return nil, err
 	}
@@ -160,6 +172,7 @@ func (n *Node) openNetwork() error {
 		kindProbe: n.serveProbe,
 
 		kindMember: n.serveMember,
+		kindYield:  n.serveYield,
 	}
 	return nil
 }
@@ -196,6 +209,10 @@ func (n *Node) openStorage() error {
 	if n.stable, err = openStable(filepath.Join(n.dir.raft(), stableFile), n.fail); err != nil {
 		return fmt.Errorf("term and vote: %w", err)
 	}
+	if err := n.recall(); err != nil {
+		return err
+	}
+	n.stable.mayVote = n.mayVote
 	back, err := openBackend(n.cfg.Log.Store, n.dir.raft(), n.hclog)
 	if err != nil {
 		return fmt.Errorf("log: %w", err)

@@ -25,6 +25,8 @@ type peer struct {
 		wall          sighting      // of its wall clock
 		heardOf       contact       // its last answer to a request of raft
 		caught        time.Duration // clock.Boot since when it keeps up with our log; 0 if it does not
+		pledged       pledged       // what it has told of its pledges
+		raft          [16]byte      // the process that raft's requests go to; zero before the first dial
 	}
 	beats beats
 }

@@ -57,9 +57,11 @@ func (n *Node) startRaft() error {
 	}
 	seen := make(chan raft.Observation, 16)
 	r.RegisterObserver(raft.NewObserver(seen, false, func(o *raft.Observation) bool {
-		switch o.Data.(type) {
+		switch data := o.Data.(type) {
 		case raft.RaftState, raft.LeaderObservation:
 			return true
+		case raft.RequestVoteRequest:
+			n.pledge.asked(&data) // raft waits for this
 		}
 		return false
 	}))

@@ -20,8 +20,9 @@ import (
 type stableStore struct {
 	back    *raftboltdb.BoltStore
 	fail    func(error)
-	running atomic.Bool // raft's goroutines have started, or are about to
-	failed  atomic.Bool // a write has; none is made any more
+	mayVote func(vote) error // tells why a vote must not be given; nil if nothing speaks against any
+	running atomic.Bool      // raft's goroutines have started, or are about to
+	failed  atomic.Bool      // a write has; none is made any more
 
 	mu struct {
 		sync.Mutex
@@ -90,19 +91,33 @@ func appendVote(v vote) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, v.term), v.candidate...)
 }
 
-// Set stores a value. The candidate of a vote is stored together with its term.
+// Set stores a value. The candidate of a vote is stored together with its term, unless the
+// vote must not be given: that is an error and nothing else.
 func (s *stableStore) Set(k, val []byte) error {
 	if string(k) != keyVoteCandidate {
 		return s.write(func() error { return s.back.Set(k, val) })
 	}
+	v := vote{s.stagedTerm(), string(val)}
+	if s.mayVote != nil {
+		if err := s.mayVote(v); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := vote{s.mu.staged, string(val)}
 	if err := s.write(func() error { return s.back.Set([]byte(keyVote), appendVote(v)) }); err != nil {
 		return err
 	}
 	s.mu.vote = v
 	return nil
+}
+
+// stagedTerm is the term of the vote to come. raft stores both parts of a vote from one
+// goroutine.
+func (s *stableStore) stagedTerm() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.staged
 }
 
 // Get reads a value, empty if there is none.

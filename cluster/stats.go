@@ -11,6 +11,7 @@ type Stats struct {
 	Rounds    RoundStats
 	Snapshots SnapshotStats
 	Disk      DiskStats
+	Lease     LeaseStats
 }
 
 // LogStats are about appends to the log. Outstanding is for how long one is under
@@ -54,6 +55,7 @@ func (n *Node) Stats() Stats {
 	s.Disk = DiskStats{max(0, n.space.beside.Load()), n.space.low(), n.space.have.Load()}
 	c := n.confirm.figures()
 	s.Rounds = RoundStats{c.Rounds, c.Confirmed, c.Failed, c.Widened, c.Time}
+	s.Lease = n.leaseStats()
 	if list, err := n.snaps.List(); err == nil && len(list) > 0 {
 		s.SnapshotIndex = list[0].Index
 	}

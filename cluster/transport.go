@@ -78,6 +78,7 @@ func (s *streams) Dial(id raft.ServerAddress, _ time.Duration) (net.Conn, error)
 	if err != nil {
 		return nil, err // never a nil session in an interface
 	}
+	p.answersRaft(c.said.instance)
 	if !s.node.listener.keep(c.Conn) {
 		return nil, net.ErrClosed
 	}
@@ -153,20 +154,15 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	}
 	if isHeartbeat(args) {
 		t.hold(p, args.Term)
-		began := clock.Mono()
-		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+		err := t.send(p, target, args, resp)
 		if err == nil {
-			p.answered(args.Term, began)
 			p.beats.beat()
 		}
 		return err
 	}
 	bound(args)
-	began := clock.Mono()
-	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
-	if err == nil {
-		p.answered(args.Term, began)
-	} else {
+	err := t.send(p, target, args, resp)
+	if err != nil {
 		err = t.resume(p, target, args, resp, err)
 	}
 	if err == nil && resp.Success && len(args.Entries) > 0 {
@@ -199,6 +195,20 @@ func (t *transport) hold(p *peer, term uint64) {
 		}
 		alone.Reset(most)
 	}
+}
+
+// send makes one request. An answer counts as contact, and success prolongs this
+// node's lease.
+func (t *transport) send(p *peer, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	c, began := t.node.claim(p), clock.Mono()
+	err := t.NetworkTransport.AppendEntries(raft.ServerID(p.id), target, args, resp)
+	if err == nil {
+		p.answered(args.Term, began)
+	}
+	if err == nil && resp.Success {
+		t.node.acknowledged(c, args.Term)
+	}
+	return err
 }
 
 // isHeartbeat tells heartbeats from appends as raft does.
@@ -241,7 +251,7 @@ func (t *transport) resume(p *peer, target raft.ServerAddress, args *raft.Append
 			}
 		}
 		*resp = raft.AppendEntriesResponse{}
-		if err = t.NetworkTransport.AppendEntries(raft.ServerID(p.id), target, args, resp); err == nil {
+		if err = t.send(p, target, args, resp); err == nil {
 			return nil
 		}
 	}
@@ -261,7 +271,32 @@ func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, arg
 	if err := t.node.hooks.cut(string(id)); err != nil {
 		return err
 	}
+	if args.LeadershipTransfer && !t.node.pledge.stands(args.Term) {
+		plain := *args // it is shared with the requests to others
+		plain.LeadershipTransfer = false
+		args = &plain
+	}
 	return insist(func() error { return t.NetworkTransport.RequestVote(id, target, args, resp) })
+}
+
+// TimeoutNow tells a peer to stand for election. This node has no lease from then on
+// until another term, whether the peer gets to hear it or not.
+func (t *transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	if err := t.node.hooks.cut(string(id)); err != nil {
+		return err
+	}
+	p := t.node.peer(string(id))
+	if p == nil {
+		return fmt.Errorf("node %s is not a member", id)
+	}
+	term, err := t.node.yield()
+	if err != nil {
+		return err
+	}
+	if err := t.node.tellYielded(p, term); err != nil {
+		return err
+	}
+	return insist(func() error { return t.NetworkTransport.TimeoutNow(id, target, args, resp) })
 }
 
 // RequestPreVote asks whether a vote would be given.
@@ -270,14 +305,6 @@ func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, 
 		return err
 	}
 	return insist(func() error { return t.NetworkTransport.RequestPreVote(id, target, args, resp) })
-}
-
-// TimeoutNow tells a peer to stand for election.
-func (t *transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
-	if err := t.node.hooks.cut(string(id)); err != nil {
-		return err
-	}
-	return insist(func() error { return t.NetworkTransport.TimeoutNow(id, target, args, resp) })
 }
 
 // insist repeats a request that fails at once: the pooled connections to a node that

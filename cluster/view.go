@@ -295,6 +295,7 @@ func (n *Node) report(has uint64) report {
 	}
 	r.instant, r.more.timed = n.cfg.Source.Time()
 	r.more.wall = n.cfg.Clock.WallMilli()
+	r.more.keeps = true
 	now := n.cfg.Clock.Boot()
 	if term := n.reignOf(now); term != 0 {
 		if age, confirmed := n.confirm.age(term, now); confirmed {

@@ -50,7 +50,7 @@ type Config struct {
 	ClusterSecret   string
 	ElectionTimeout time.Duration
 	MaxEntryBytes   int64         // largest log entry
-	ReadMode        string        // ReadQuorum or ReadLocal
+	ReadMode        string        // ReadQuorum, ReadLease or ReadLocal
 	ReplicaMode     string        // ReplicaRedis or ReplicaForward
 	ReplicaPriority int           // the lower the rather this node is master next; 0 for never
 	HandoverHold    time.Duration // how long clients are served by the old master after a handover
@@ -74,6 +74,7 @@ type Config struct {
 // The values of read-mode.
 const (
 	ReadQuorum = "quorum" // a read is confirmed by a majority
+	ReadLease  = "lease"  // a read needs no message while the master's lease holds, and is confirmed as with ReadQuorum otherwise
 	ReadLocal  = "local"  // a read sees whatever this node has
 )
 

@@ -273,8 +273,8 @@ var clusterDirectives = []Directive{
 	{
 		Name: "read-mode", Group: groupCluster, Default: ReadQuorum,
 		Short: "What a read on the master may be answered with.",
-		Long:  "With `quorum` a majority of the nodes confirms that this node is still the master, so no read is ever old. With `local` the node answers at once with what it has, as Redis does.",
-		kind:  choices(func(c *Config) *string { return &c.ReadMode }, ReadQuorum, ReadLocal),
+		Long:  "With `quorum` a majority of the nodes confirms that this node is still the master, so no read is ever old. With `lease` the same holds without a message for each read, as long as the nodes' clocks run about equally fast and no machine is stopped by its hypervisor; see docs/consistency.md. With `local` the node answers at once with what it has, as Redis does.",
+		kind:  choices(func(c *Config) *string { return &c.ReadMode }, ReadQuorum, ReadLease, ReadLocal),
 	},
 	{
 		Name: "replica-mode", Group: groupCluster, Default: ReplicaRedis, Mutable: true,

@@ -55,7 +55,11 @@ func TestKilledMasterLosesNothing(t *testing.T) {
 // answers no read that it gets, on connections it had before, with data that was
 // replaced meanwhile.
 func TestSuspendedMasterServesNothingOld(t *testing.T) {
-	c := start(t, testkit.ClusterOptions{})
+	suspendedMasterServesNothingOld(t, start(t, testkit.ClusterOptions{}))
+}
+
+func suspendedMasterServesNothingOld(t *testing.T, c *testkit.Cluster) {
+	t.Helper()
 	master(t, c).MustDo(t, "SET", "key", "old")
 	old := c.WaitMaster(formLimit)
 	node := c.Nodes[old]

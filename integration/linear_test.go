@@ -86,26 +86,32 @@ func TestRegisterModelRefusesStaleReads(t *testing.T) {
 // are killed.
 func TestLinearizableUnderKills(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{})
-	linearizable(t, c, func() {
-		node := c.Nodes[c.WaitMaster(formLimit)]
-		node.Kill9()
-		time.Sleep(1500 * time.Millisecond)
-		node.Start()
-		time.Sleep(1500 * time.Millisecond)
-	})
+	linearizable(t, c, func() { killMaster(c) })
+}
+
+// killMaster kills the master and starts it again.
+func killMaster(c *testkit.Cluster) {
+	node := c.Nodes[c.WaitMaster(formLimit)]
+	node.Kill9()
+	time.Sleep(1500 * time.Millisecond)
+	node.Start()
+	time.Sleep(1500 * time.Millisecond)
 }
 
 // P2: histories of GET, SET and INCR on few keys are linearizable while masters
 // are suspended and go on.
 func TestLinearizableUnderSuspension(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{})
-	linearizable(t, c, func() {
-		node := c.Nodes[c.WaitMaster(formLimit)]
-		node.Stop()
-		time.Sleep(1200 * time.Millisecond)
-		node.Cont()
-		time.Sleep(1300 * time.Millisecond)
-	})
+	linearizable(t, c, func() { suspendMaster(c) })
+}
+
+// suspendMaster has the master stand still for a while.
+func suspendMaster(c *testkit.Cluster) {
+	node := c.Nodes[c.WaitMaster(formLimit)]
+	node.Stop()
+	time.Sleep(1200 * time.Millisecond)
+	node.Cont()
+	time.Sleep(1300 * time.Millisecond)
 }
 
 // linearizable records what clients see while the nemesis strikes again and again,

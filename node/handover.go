@@ -190,7 +190,7 @@ func (n *Node) prepare(ctx context.Context, conn *forward.Conn) error {
 	if err := conn.Veil(ctx); err != nil {
 		return fmt.Errorf("%w: it does not answer", errNoSuccessor)
 	}
-	return n.raft.Confirm(ctx)
+	return n.raft.Probe(ctx)
 }
 
 // awaitMaster waits until the successor says that it is master. It may never be, having
@@ -277,7 +277,7 @@ func (h *handover) resume(reason error) {
 	defer cancel()
 	err := n.raft.Settle(ctx)
 	if err == nil {
-		err = n.raft.Confirm(ctx)
+		err = n.raft.Probe(ctx)
 	}
 	n.proposer.Resume() // it takes nothing unless this node leads still
 	switch {

@@ -50,8 +50,17 @@ func (m membership) Status() []respserver.Pair {
 		{Name: "snapshot-index", Value: number(s.SnapshotIndex)},
 		{Name: "apply-level", Value: strconv.Itoa(m.n.fsm.Level())},
 		{Name: "apply-level-spoken", Value: strconv.Itoa(m.n.self.Level)},
+		{Name: "lease", Value: leaseText(&s.Lease)},
 		{Name: "version", Value: m.n.version},
 	}
+}
+
+// leaseText says whether the lease holds, and if not, why.
+func leaseText(s *cluster.LeaseStats) string {
+	if s.Off == "" {
+		return "on"
+	}
+	return "off: " + s.Why
 }
 
 // Members are the nodes of the latest configuration.

@@ -62,6 +62,10 @@ var metrics = []metric{
 	{"holdfast_probe_rounds_confirmed_total", "Rounds that confirmed this node as master.", counter, func(s *sample) float64 { return float64(s.raft.Rounds.Confirmed) }},
 	{"holdfast_probe_rounds_failed_total", "Rounds that did not confirm this node as master.", counter, func(s *sample) float64 { return float64(s.raft.Rounds.Failed) }},
 	{"holdfast_probe_rounds_widened_total", "Rounds that asked more nodes than the fewest because those were late.", counter, func(s *sample) float64 { return float64(s.raft.Rounds.Widened) }},
+	{"holdfast_lease", "1 while this master confirms itself by its lease.", gauge, func(s *sample) float64 { return number(s.raft.Lease.Off == "") }},
+	{"holdfast_lease_confirmations_total", "Confirmations by the lease, without a message.", counter, func(s *sample) float64 { return float64(s.raft.Lease.Used) }},
+	{"holdfast_lease_misses_total", "Confirmations that had to ask other nodes although read-mode is lease.", counter, func(s *sample) float64 { return float64(s.raft.Lease.Missed) }},
+	{"holdfast_votes_withheld_total", "Votes this node has not given because it had lately heard from a leader, or was just started.", counter, func(s *sample) float64 { return float64(s.raft.Lease.Withheld) }},
 	{"holdfast_snapshots_total", "Snapshots made by this node.", counter, func(s *sample) float64 { return float64(s.raft.Snapshots.Made) }},
 	{"holdfast_snapshot_errors_total", "Snapshots of this node that failed.", counter, func(s *sample) float64 { return float64(s.raft.Snapshots.Failed) }},
 
@@ -132,6 +136,11 @@ var families = []family{
 	{"redis_connected_slave_lag_seconds", "Seconds since a replica has answered this master. Absent on replicas.", []string{"slave_ip", "slave_port", "slave_state"}, func(s *sample, send func(float64, ...string)) {
 		for _, r := range s.slaves() {
 			send(float64(r.Lag), r.Host, strconv.Itoa(r.Port), "online")
+		}
+	}},
+	{"holdfast_lease_off", "Why the lease does not hold: 1 for the present reason, absent while it holds.", []string{"reason"}, func(s *sample, send func(float64, ...string)) {
+		if why := s.raft.Lease.Off; why != "" {
+			send(1, why)
 		}
 	}},
 	{"holdfast_peer_contact", "1 while another node answers this one's pings.", []string{"peer"}, func(s *sample, send func(float64, ...string)) {

@@ -68,6 +68,7 @@ func (n *Node) clusterConfig(cfg *config.Config) cluster.Config {
 		Join:            cfg.Join,
 		Secret:          cfg.ClusterSecret,
 		ElectionTimeout: cfg.ElectionTimeout,
+		Lease:           cfg.ReadMode == config.ReadLease,
 		Log: cluster.LogConfig{
 			Store:         cfg.LogStore,
 			MaxEntryBytes: mostEntryBytes, // the cluster's setting may be any below

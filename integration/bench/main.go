@@ -74,7 +74,7 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	flags.IntVar(&o.keys, "keys", 100_000, "different keys")
 	flags.StringVar(&o.host, "host", "127.0.0.1", "loopback address the load goes to; ::1 for IPv6")
 	pipelines := flags.String("pipelines", "1,16", "commands in flight per connection, comma separated")
-	systems := flags.String("systems", strings.Join(systemNames(), ","), "what to measure, comma separated")
+	systems := flags.String("systems", strings.Join(systemNames(), ","), "what to measure, comma separated; "+leased+" is known as well")
 	extra := flags.String("args", "", "more flags for the nodes of Holdfast, separated by blanks")
 	flags.StringVar(&o.profile, "cpuprofile", "", "write a profile of the load generator itself to this file")
 	if err := flags.Parse(args); err != nil {
@@ -89,8 +89,8 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	}
 	o.systems = strings.Split(*systems, ",")
 	for _, name := range o.systems {
-		if !slices.Contains(systemNames(), name) {
-			return o, fmt.Errorf("-systems: no %q, only %s", name, strings.Join(systemNames(), ", "))
+		if !slices.Contains(knownSystems(), name) {
+			return o, fmt.Errorf("-systems: no %q, only %s", name, strings.Join(knownSystems(), ", "))
 		}
 	}
 	o.args = strings.Fields(*extra)

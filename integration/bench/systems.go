@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"slices"
 	"strconv"
 
 	"github.com/holdfast/holdfast/internal/testkit"
@@ -14,12 +15,17 @@ const (
 	wait      = "redis-always-wait"
 	waitBatch = "redis-always-wait-batch"
 	holdfast  = "holdfast"
+	leased    = "holdfast-lease" // only if it is asked for
 )
 
 // replicas is how many nodes stand beside the one that serves.
 const replicas = 2
 
+// systemNames are the systems that are measured unless others are asked for.
 func systemNames() []string { return []string{everysec, always, wait, waitBatch, holdfast} }
+
+// knownSystems are all.
+func knownSystems() []string { return append(systemNames(), leased) }
 
 // describe says in one line what a system's name means.
 func describe(name string) string {
@@ -32,6 +38,8 @@ func describe(name string) string {
 		return "the same, each SET followed by `WAIT 1 0`"
 	case waitBatch:
 		return "the same, one `WAIT 1 0` at the end of each pipeline"
+	case leased:
+		return "3 nodes, `read-mode lease`"
 	default:
 		return "3 nodes, default settings"
 	}
@@ -67,7 +75,10 @@ func start(h *host, name string, opts options) system {
 	set, get := op{name: "SET", build: buildSet}, op{name: "GET", build: buildGet}
 	switch name {
 	case holdfast:
-		return startHoldfast(h, opts, []op{set, get})
+		return startHoldfast(h, opts, name, []op{set, get})
+	case leased:
+		opts.args = append(slices.Clone(opts.args), "--read-mode", "lease")
+		return startHoldfast(h, opts, name, []op{set, get})
 	case wait:
 		set.perCommand = appendWait
 		return startRedis(h, opts, name, "always", []op{set})
@@ -91,13 +102,13 @@ func startRedis(h *host, opts options, name, fsync string, ops []op) system {
 	return sys
 }
 
-func startHoldfast(h *host, opts options, ops []op) system {
+func startHoldfast(h *host, opts options, name string, ops []op) system {
 	cluster := testkit.StartCluster(h, testkit.ClusterOptions{Size: 1 + replicas, Args: opts.args, Host: opts.host})
 	master, err := cluster.FindMaster()
 	if err != nil {
 		h.Fatal(err)
 	}
-	sys := system{name: holdfast, addr: cluster.Nodes[master].Addr(), ops: ops}
+	sys := system{name: name, addr: cluster.Nodes[master].Addr(), ops: ops}
 	for _, n := range cluster.Nodes {
 		sys.pids = append(sys.pids, n.Pid())
 	}

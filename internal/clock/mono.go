@@ -9,3 +9,8 @@ var origin = time.Now()
 // something took, and never for deciding whether something is still true, as it
 // may stand still while the machine is suspended.
 func Mono() time.Duration { return time.Since(origin) }
+
+// Since is the time since t, which time.Now has given in this process, by the monotonic
+// clock. It is for instants that other packages have noted; like Mono it may stand still
+// while the machine is suspended.
+func Since(t time.Time) time.Duration { return time.Since(t) }
