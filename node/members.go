@@ -13,21 +13,15 @@ import (
 	"github.com/holdfast/holdfast/store"
 )
 
-// announce is this node's own record: how clients reach it.
-func (n *Node) announce(cfg *config.Config) (store.Member, error) {
+// identify is what does not change in this node's record: who it is.
+func (n *Node) identify(cfg *config.Config) (store.Member, error) {
 	id, err := runID(cfg.Dir)
-	if err != nil {
-		return store.Member{}, err
-	}
-	m := store.Member{ID: cfg.NodeID, RunID: id, Version: n.version, Level: raftfsm.Level}
-	m.DataHost, m.DataPort = cfg.AnnouncedData()
-	m.SentinelHost, m.SentinelPort = cfg.AnnouncedSentinel()
-	return m, nil
+	return store.Member{ID: cfg.NodeID, RunID: id, Version: n.version, Level: raftfsm.Level}, err
 }
 
 // Info is this node's record as the other nodes are told it.
 func (s source) Info() []byte {
-	text, err := json.Marshal(s.n.self)
+	text, err := json.Marshal(s.n.own())
 	if err != nil {
 		panic(fmt.Sprintf("node: own record: %v", err)) //nolint:forbidigo // plain strings and numbers always encode
 	}
@@ -79,7 +73,7 @@ func (n *Node) members() map[string]store.Member {
 // the replicated record.
 func (n *Node) member(v *cluster.View, id string) (store.Member, bool) {
 	if id == n.self.ID {
-		return n.self, true
+		return n.own(), true
 	}
 	for i := range v.Peers {
 		if v.Peers[i].ID == id {

@@ -29,7 +29,7 @@ func tables(tb testing.TB) map[string]*command.Table {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	sentinel, err := sentinelTable(noView{})
+	sentinel, err := sentinelTable(noView{}, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
