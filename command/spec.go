@@ -47,7 +47,7 @@ const (
 	FlagNoAsyncLoading
 	FlagNoMandatoryKeys
 	FlagAllowBusy
-	FlagMayReplicate
+	FlagMayReplicate // others are told of what it does: held up by CLIENT PAUSE … WRITE; COMMAND does not show it
 	FlagSubscribed // allowed on a RESP2 connection in subscribed mode
 	FlagQueueless  // runs at once inside MULTI instead of being queued (EXEC, DISCARD, WATCH …)
 	FlagInternal   // no client can call it: an operation of the server itself
