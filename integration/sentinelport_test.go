@@ -220,15 +220,17 @@ func TestSentinelPortEqualsRealOne(t *testing.T) {
 	at := c.WaitMaster(formLimit)
 	seen := map[string]bool{}
 	o.waitShown(t, o.sentinels[0].Addr(), "slave slave", "sentinel sentinel")
-	compareAll(t, c.Nodes[at].SentinelAddr(), o.sentinels[0].Addr(), c.Nodes[at].Addr(), o.servers[0].Addr(), seen)
+	ours := place{c.Nodes[at].SentinelAddr(), c.Nodes[at].Addr()}
+	theirs := place{o.sentinels[0].Addr(), o.servers[0].Addr()}
+	compareAll(t, ours, theirs, seen)
 
 	c.Nodes[(at+1)%3].Kill9()
 	o.servers[2].Kill9()
 	o.sentinels[2].Kill9()
-	for _, addr := range []string{o.sentinels[0].Addr(), c.Nodes[at].SentinelAddr()} {
+	for _, addr := range []string{theirs.sentinel, ours.sentinel} {
 		o.waitShown(t, addr, "s_down,slave,disconnected slave", "s_down,sentinel,disconnected sentinel")
 	}
-	compareAll(t, c.Nodes[at].SentinelAddr(), o.sentinels[0].Addr(), c.Nodes[at].Addr(), o.servers[0].Addr(), seen)
+	compareAll(t, ours, theirs, seen)
 
 	text, err := os.ReadFile("../docs/clients.md")
 	if err != nil {
@@ -247,16 +249,19 @@ func TestSentinelPortEqualsRealOne(t *testing.T) {
 	}
 }
 
-// compareAll compares the replies of two Sentinels, given the addresses of their
-// masters, and notes the documented differences it has seen.
-func compareAll(t *testing.T, ours, theirs, ourMaster, theirMaster string, seen map[string]bool) {
+// place is where a Sentinel and its master are.
+type place struct{ sentinel, master string }
+
+// compareAll compares the replies of two Sentinels and notes the documented
+// differences it has seen.
+func compareAll(t *testing.T, ours, theirs place, seen map[string]bool) {
 	t.Helper()
 	for _, protocol := range []string{"2", "3"} {
-		got, want := testkit.MustDial(t, ours), testkit.MustDial(t, theirs)
+		got, want := testkit.MustDial(t, ours.sentinel), testkit.MustDial(t, theirs.sentinel)
 		for _, line := range sentinelLines {
 			line = strings.ReplaceAll(line, "PROTOCOL", protocol)
-			a := askSentinel(t, got, line, ourMaster)
-			b := askSentinel(t, want, line, theirMaster)
+			a := askSentinel(t, got, line, ours.master)
+			b := askSentinel(t, want, line, theirs.master)
 			for _, difference := range compare(outline(a), outline(b)) {
 				switch {
 				case documented[documentedLine(line)][difference] != "":

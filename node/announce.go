@@ -18,7 +18,7 @@ import (
 // another address now. The other nodes are told with every ping, and the master puts
 // what has changed into the log.
 type announcement struct {
-	current atomic.Pointer[store.Member]
+	current atomic.Pointer[store.Member] // nil before the first look
 	hint    chan struct{} // a directive may have changed
 	// lookup finds the addresses of a name; another one in tests.
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
@@ -39,14 +39,19 @@ const (
 )
 
 func (a *announcement) init() {
-	a.current.Store(&store.Member{})
 	a.hint = make(chan struct{}, 1)
 	a.lookup = net.DefaultResolver.LookupNetIP
 	a.found, a.unknown = map[string]string{}, map[string]bool{}
 }
 
-// own is this node's record: who it is, and how clients reach it.
-func (n *Node) own() store.Member { return *n.announced.current.Load() }
+// own is this node's record: who it is, and how clients reach it once that was looked
+// at.
+func (n *Node) own() store.Member {
+	if m := n.announced.current.Load(); m != nil {
+		return *m
+	}
+	return n.self
+}
 
 // lookAnnounced makes the record what the directives say, and tells when to look
 // again, 0 if only a change of directives makes a difference.
@@ -67,7 +72,7 @@ func (n *Node) lookAnnounced(ctx context.Context) (again time.Duration) {
 			again = lookupAgain
 		}
 	}
-	if last := a.current.Load(); last.ID != "" && *last != m {
+	if last := a.current.Load(); last != nil && *last != m {
 		n.log.Info("announced addresses have changed", "data", m.DataHost, "port", m.DataPort, "sentinel", m.SentinelHost, "sentinel_port", m.SentinelPort)
 	}
 	a.current.Store(&m)

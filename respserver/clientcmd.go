@@ -149,7 +149,7 @@ func clientTracking(conn command.Conn, args [][]byte) resp.Value {
 	if err != nil {
 		return resp.Err(err)
 	}
-	by := ""
+	var by []string
 	for _, a := range args[3:] {
 		if !word(a, "OPTIN") && !word(a, "OPTOUT") && !word(a, "NOLOOP") && !word(a, "BCAST") {
 			return resp.Err(resp.ErrSyntax)
@@ -157,7 +157,7 @@ func clientTracking(conn command.Conn, args [][]byte) resp.Value {
 	}
 	for _, option := range []string{"bcast", "optin", "optout", "noloop"} {
 		if slices.ContainsFunc(args[3:], func(a []byte) bool { return word(a, option) }) {
-			by += option + " "
+			by = append(by, option)
 		}
 	}
 	c.sess.tracking, c.sess.trackingBy = on, by

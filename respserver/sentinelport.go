@@ -1,8 +1,6 @@
 package respserver
 
 import (
-	"strings"
-
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/resp"
 )
@@ -59,7 +57,7 @@ func clientTrackingInfo(conn command.Conn, _ [][]byte) resp.Value {
 	flags, redirect := []resp.Value{resp.BulkString("off")}, int64(-1)
 	if c.sess.tracking {
 		flags, redirect = []resp.Value{resp.BulkString("on")}, 0
-		for word := range strings.FieldsSeq(c.sess.trackingBy) {
+		for _, word := range c.sess.trackingBy {
 			flags = append(flags, resp.BulkString(word))
 		}
 	}

@@ -57,7 +57,7 @@ func TestPauseOfWritesEndsByUnpause(t *testing.T) {
 	eventually(t, "the publisher waits", func() bool { return r.Stats().Blocked == 1 })
 	id := b.conn.LocalAddr().String()
 	a.want("CLIENT UNBLOCK 2", ":1") // which ends no pause
-	if list := a.do("CLIENT LIST"); !regexp.MustCompile(`addr=`+regexp.QuoteMeta(id)+` .* flags=b `).MatchString(list) {
+	if list := a.do("CLIENT LIST"); !regexp.MustCompile(`addr=` + regexp.QuoteMeta(id) + ` .* flags=b `).MatchString(list) {
 		t.Errorf("the publisher is not blocked:\n%s", list)
 	}
 	a.want("CLIENT UNPAUSE", "OK")

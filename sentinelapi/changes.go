@@ -2,6 +2,7 @@ package sentinelapi
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,11 +66,8 @@ func (a api) monitor(_ command.Conn, args [][]byte) resp.Value {
 		return resp.Err(resp.ErrMonitorHost)
 	case port < 0 || port > maxPort:
 		return resp.Err(resp.ErrMonitorPortRange)
-	}
-	for _, name := range v.Names {
-		if name == string(args[2]) {
-			return resp.Err(resp.ErrMonitorDuplicate)
-		}
+	case slices.Contains(v.Names, string(args[2])):
+		return resp.Err(resp.ErrMonitorDuplicate)
 	}
 	return resp.Err(resp.ErrFixedMaster)
 }

@@ -22,8 +22,11 @@ func newMemory() *memory {
 	return &memory{
 		options: map[string]sentinelapi.Options{},
 		params: []sentinelapi.Param{
-			{Name: "resolve-hostnames", Value: "no"}, {Name: "announce-hostnames", Value: "no"},
-			{Name: "announce-ip", Value: ""}, {Name: "announce-port", Value: "0"}, {Name: "loglevel", Value: "notice"},
+			{Name: "resolve-hostnames", Value: "no"},
+			{Name: "announce-hostnames", Value: "no"},
+			{Name: "announce-ip", Value: ""},
+			{Name: "announce-port", Value: "0"},
+			{Name: "loglevel", Value: "notice"},
 		},
 	}
 }
@@ -68,6 +71,7 @@ func text(v resp.Value) string {
 		return "-" + string(v.Bytes())
 	case resp.KindBulk:
 		return "'" + string(v.Bytes()) + "'"
+	default:
 	}
 	return strings.TrimRight(string(v.Append(nil, 3)), "\r\n")
 }
