@@ -19,7 +19,7 @@ import (
 // what has changed into the log.
 type announcement struct {
 	current atomic.Pointer[store.Member] // nil before the first look
-	hint    chan struct{} // a directive may have changed
+	hint    chan struct{}                // a directive may have changed
 	// lookup finds the addresses of a name; another one in tests.
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
