@@ -19,7 +19,6 @@ var flagWords = [...]struct {
 	{FlagSkipSlowlog, "skip_slowlog"},
 	{FlagFast, "fast"},
 	{FlagNoAuth, "no_auth"},
-	{FlagMayReplicate, "may_replicate"},
 	{FlagNoMandatoryKeys, "no_mandatory_keys"},
 	{FlagNoAsyncLoading, "no_async_loading"},
 	{FlagNoMulti, "no_multi"},

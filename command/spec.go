@@ -47,11 +47,11 @@ const (
 	FlagNoAsyncLoading
 	FlagNoMandatoryKeys
 	FlagAllowBusy
-	FlagMayReplicate
-	FlagSubscribed // allowed on a RESP2 connection in subscribed mode
-	FlagQueueless  // runs at once inside MULTI instead of being queued (EXEC, DISCARD, WATCH …)
-	FlagInternal   // no client can call it: an operation of the server itself
-	FlagWriteReply // a Local or Read command that Redis itself marks as write
+	FlagMayReplicate // others are told of what it does: held up by CLIENT PAUSE … WRITE; COMMAND does not show it
+	FlagSubscribed   // allowed on a RESP2 connection in subscribed mode
+	FlagQueueless    // runs at once inside MULTI instead of being queued (EXEC, DISCARD, WATCH …)
+	FlagInternal     // no client can call it: an operation of the server itself
+	FlagWriteReply   // a Local or Read command that Redis itself marks as write
 )
 
 // Category is a set of ACL categories that do not follow from other facts.

@@ -82,3 +82,31 @@ func TestLocalHost(t *testing.T) {
 }
 
 func place(host string, port int) string { return fmt.Sprintf("%s %d", host, port) }
+
+// master-name takes one name or several, by commas or blanks, and is shown by commas.
+func TestMasterNames(t *testing.T) {
+	for text, want := range map[string][]string{
+		"":                      {"mymaster"},
+		"master-name sessions":  {"sessions"},
+		"master-name a,b.c-d,":  {"a", "b.c-d"},
+		"master-name a b, c":    {"a", "b", "c"},
+		"master-name \"a b\",c": nil,
+	} {
+		c, err := fromFile(text)
+		if want == nil {
+			if err == nil {
+				t.Errorf("%q is accepted as %q", text, c.MasterNames)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if !slices.Equal(c.MasterNames, want) {
+			t.Errorf("%q: names are %q, want %q", text, c.MasterNames, want)
+		}
+		if got := config.NewSettings(c).Get([]string{"master-name"}); got[0][1] != strings.Join(want, ",") {
+			t.Errorf("%q is shown as %q", text, got)
+		}
+	}
+}

@@ -35,11 +35,14 @@ type Config struct {
 	EnableDebugCommand      string // "no", "yes", or "local" for clients on this machine
 
 	// The Sentinel port.
-	SentinelPort         int    // 0 for none
-	SentinelRequirePass  string // "" for none
-	SentinelAnnounceIP   string // "" for the data port's
-	SentinelAnnouncePort int    // 0 for SentinelPort
-	MasterName           string // the name under which Sentinel clients ask for the master
+	SentinelPort         int      // 0 for none
+	SentinelRequirePass  string   // "" for none
+	SentinelAnnounceIP   string   // "" for the data port's
+	SentinelAnnouncePort int      // 0 for SentinelPort
+	MasterNames          []string // under which Sentinel clients ask for the master, at least one
+	// SentinelResolveHostnames has names that this node announces looked up, unless
+	// SentinelAnnounceHostnames has the names themselves told to clients.
+	SentinelResolveHostnames, SentinelAnnounceHostnames bool
 
 	// The cluster.
 	NodeID          string   // "n1" if neither it nor peers was given

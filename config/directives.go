@@ -128,12 +128,13 @@ var networkDirectives = []Directive{
 	},
 	{
 		Name: "replica-announce-ip", Aliases: []string{"slave-announce-ip"}, Group: groupNetwork,
-		Short: "Host under which clients are told to find this node.",
-		Long:  "Without it: the host of `raft-announce`, else of this node's entry in `peers`, else the first single address of `bind`, else 127.0.0.1. Some clients compare it with the address they are connected to, so prefer an IP address.",
-		kind:  texts("host", func(c *Config) *string { return &c.ReplicaAnnounceIP }, checkHost),
+		Mutable: true,
+		Short:   "Host under which clients are told to find this node.",
+		Long:    "Without it: the host of `raft-announce`, else of this node's entry in `peers`, else the first single address of `bind`, else 127.0.0.1. Some clients compare it with the address they are connected to, so prefer an IP address. The nodes reach each other at `raft-announce` or `peers` whatever is announced here: give clients outside a container network the address that is forwarded to this node.",
+		kind:    texts("host", func(c *Config) *string { return &c.ReplicaAnnounceIP }, checkHost),
 	},
 	{
-		Name: "replica-announce-port", Aliases: []string{"slave-announce-port"}, Group: groupNetwork, Default: "0",
+		Name: "replica-announce-port", Aliases: []string{"slave-announce-port"}, Group: groupNetwork, Default: "0", Mutable: true,
 		Short: "Port under which clients are told to find this node.",
 		Long:  "0 means `port`.",
 		kind:  ports(func(c *Config) *int { return &c.ReplicaAnnouncePort }),
@@ -204,21 +205,34 @@ var sentinelDirectives = []Directive{
 		kind:  texts("text", func(c *Config) *string { return &c.SentinelRequirePass }, nil),
 	},
 	{
-		Name: "sentinel-announce-ip", Group: groupSentinel,
+		Name: "sentinel-announce-ip", Group: groupSentinel, Mutable: true,
 		Short: "Host under which clients are told to find this node's Sentinel port.",
 		Long:  "Without it, the host announced for the data port.",
 		kind:  texts("host", func(c *Config) *string { return &c.SentinelAnnounceIP }, checkHost),
 	},
 	{
-		Name: "sentinel-announce-port", Group: groupSentinel, Default: "0",
+		Name: "sentinel-announce-port", Group: groupSentinel, Default: "0", Mutable: true,
 		Short: "Port under which clients are told to find this node's Sentinel port.",
 		Long:  "0 means `sentinel-port`.",
 		kind:  ports(func(c *Config) *int { return &c.SentinelAnnouncePort }),
 	},
 	{
+		Name: "sentinel-resolve-hostnames", Group: groupSentinel, Default: "no", Mutable: true,
+		Short: "Look up the address of a host name that this node announces.",
+		Long:  "With `yes` clients are told the IP address that the name stands for on this node, looked up again every 30 seconds, unless `sentinel-announce-hostnames` is set. With `no` they are told what the directives say.",
+		kind:  flags(func(c *Config) *bool { return &c.SentinelResolveHostnames }),
+	},
+	{
+		Name: "sentinel-announce-hostnames", Group: groupSentinel, Default: "no", Mutable: true,
+		Short: "Tell clients the host names of the nodes instead of IP addresses.",
+		Long:  "For certificates that hold names, and for clients that reach a name at another address than the nodes do. It concerns hosts that the directives give as names; an IP address stays one.",
+		kind:  flags(func(c *Config) *bool { return &c.SentinelAnnounceHostnames }),
+	},
+	{
 		Name: "master-name", Group: groupSentinel, Default: "mymaster",
-		Short: "Name under which Sentinel clients ask for the master.",
-		kind:  texts("name", func(c *Config) *string { return &c.MasterName }, checkMasterName),
+		Short: "Names under which Sentinel clients ask for the master.",
+		Long:  "One, or several separated by commas or blanks: all of them stand for this cluster. The same on every node.",
+		kind:  nameList{},
 	},
 }
 
@@ -338,18 +352,6 @@ var processDirectives = []Directive{
 		Long:  "Without it the log goes to standard error.",
 		kind:  texts("path", func(c *Config) *string { return &c.LogFile }, nil),
 	},
-}
-
-func checkMasterName(name string) error {
-	const longest = 128
-	ok := name != "" && len(name) <= longest
-	for _, r := range name {
-		ok = ok && r > ' ' && r <= '~' && r != ','
-	}
-	if !ok {
-		return errors.New("a name of printable characters without blanks and commas is needed")
-	}
-	return nil
 }
 
 func checkNodeID(id string) error {

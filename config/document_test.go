@@ -126,7 +126,8 @@ func TestTableIsComplete(t *testing.T) {
 func TestDirectivesOfTheRelease(t *testing.T) {
 	const names = `port bind dir requirepass maxclients timeout tcp-keepalive databases proto-max-bulk-len client-query-buffer-limit
 		client-output-buffer-limit replica-announce-ip replica-announce-port loglevel logfile protected-mode enable-debug-command
-		node-id peers join sentinel-port sentinel-requirepass sentinel-announce-ip sentinel-announce-port master-name raft-port raft-announce
+		node-id peers join sentinel-port sentinel-requirepass sentinel-announce-ip sentinel-announce-port
+		sentinel-resolve-hostnames sentinel-announce-hostnames master-name raft-port raft-announce
 		metrics-port unixsocket unixsocketperm supervised cluster-secret election-timeout max-entry-bytes read-mode replica-mode replica-priority handover-hold log-store
 		digest-every`
 	missing := map[string]bool{}

@@ -145,6 +145,51 @@ func parsePeer(item string) (Peer, error) {
 	return Peer{ID: id, Addr: addr}, nil
 }
 
+// nameList is the kind of master-name: names, separated by commas or blanks.
+type nameList struct{}
+
+// maxNames bounds the list: each name costs an entry in replies and a copy of events.
+const maxNames = 16
+
+func (nameList) name() string         { return "name,…" }
+func (nameList) multi() bool          { return true }
+func (nameList) get(c *Config) string { return strings.Join(c.MasterNames, ",") }
+
+func (nameList) set(c *Config, words []string) error {
+	var names []string
+	for _, word := range words {
+		for name := range strings.SplitSeq(word, ",") {
+			if name == "" {
+				continue // a comma at the end
+			}
+			if err := checkMasterName(name); err != nil {
+				return err
+			}
+			if slices.Contains(names, name) {
+				return fmt.Errorf("the name '%s' is listed twice", name)
+			}
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 || len(names) > maxNames {
+		return fmt.Errorf("between 1 and %d names are needed", maxNames)
+	}
+	c.MasterNames = names
+	return nil
+}
+
+func checkMasterName(name string) error {
+	const longest = 128
+	ok := len(name) <= longest
+	for _, r := range name {
+		ok = ok && r > ' ' && r <= '~'
+	}
+	if !ok {
+		return fmt.Errorf("names of at most %d printable characters without blanks are needed", longest)
+	}
+	return nil
+}
+
 // joinList is the kind of join: host:port, separated by commas or blanks.
 type joinList struct{}
 

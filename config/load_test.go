@@ -3,6 +3,7 @@ package config_test
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,8 +49,8 @@ func TestDefaultsAreAClusterOfOne(t *testing.T) {
 	if c.Port != 6379 || c.SentinelPort != 26379 || c.RaftPort != 16379 || c.MetricsPort != 9121 {
 		t.Errorf("got ports %d %d %d %d", c.Port, c.SentinelPort, c.RaftPort, c.MetricsPort)
 	}
-	if c.Dir != "./data" || c.NodeID != "n1" || len(c.Peers) != 0 || c.MasterName != "mymaster" {
-		t.Errorf("got dir %q node-id %q peers %v master-name %q", c.Dir, c.NodeID, c.Peers, c.MasterName)
+	if c.Dir != "./data" || c.NodeID != "n1" || len(c.Peers) != 0 || !slices.Equal(c.MasterNames, []string{"mymaster"}) {
+		t.Errorf("got dir %q node-id %q peers %v master-name %v", c.Dir, c.NodeID, c.Peers, c.MasterNames)
 	}
 	if !c.ProtectedMode || c.RequirePass != "" || c.Databases != 16 || c.MaxClients != 10000 {
 		t.Errorf("got %+v", c)

@@ -27,7 +27,7 @@ func (n *Node) raiseLevel(ctx context.Context, v *cluster.View) {
 // and by its replicated record, and 0 while not all of them are here to ask. Nodes that
 // answer and are no voters count as well.
 func (n *Node) spoken(v *cluster.View) int {
-	here := map[string]store.Member{n.self.ID: n.self}
+	here := map[string]store.Member{n.self.ID: n.own()}
 	for i := range v.Peers {
 		p := &v.Peers[i]
 		if r := n.told.of(p.ID, p.Info); r.ok && p.Contact {

@@ -13,21 +13,15 @@ import (
 	"github.com/holdfast/holdfast/store"
 )
 
-// announce is this node's own record: how clients reach it.
-func (n *Node) announce(cfg *config.Config) (store.Member, error) {
+// identify is what does not change in this node's record: who it is.
+func (n *Node) identify(cfg *config.Config) (store.Member, error) {
 	id, err := runID(cfg.Dir)
-	if err != nil {
-		return store.Member{}, err
-	}
-	m := store.Member{ID: cfg.NodeID, RunID: id, Version: n.version, Level: raftfsm.Level}
-	m.DataHost, m.DataPort = cfg.AnnouncedData()
-	m.SentinelHost, m.SentinelPort = cfg.AnnouncedSentinel()
-	return m, nil
+	return store.Member{ID: cfg.NodeID, RunID: id, Version: n.version, Level: raftfsm.Level}, err
 }
 
-// announcement is a record as nodes tell it: what clients of the whole cluster are to
+// published is a record as nodes tell it: what clients of the whole cluster are to
 // know, and what only other nodes need. Releases skip what they do not know.
-type announcement struct {
+type published struct {
 	store.Member
 	Priority *int `json:",omitempty"` // replica-priority; nil from a release that has none
 }
@@ -37,7 +31,7 @@ const defaultPriority = 100
 
 // Info is this node's record as the other nodes are told it.
 func (s source) Info() []byte {
-	text, err := json.Marshal(announcement{s.n.self, &s.n.settings.Config().ReplicaPriority})
+	text, err := json.Marshal(published{s.n.own(), &s.n.settings.Config().ReplicaPriority})
 	if err != nil {
 		panic(fmt.Sprintf("node: own record: %v", err)) //nolint:forbidigo // plain strings and numbers always encode
 	}
@@ -72,7 +66,7 @@ func (t *told) of(id string, info []byte) *record {
 // that is: a record with another id is not its own.
 func parseRecord(id string, info []byte) *record {
 	r := &record{text: info, priority: defaultPriority}
-	var a announcement
+	var a published
 	if len(info) == 0 || json.Unmarshal(info, &a) != nil || a.ID != id || len(a.RunID) != 40 {
 		return r
 	}
@@ -107,7 +101,7 @@ func (n *Node) members() map[string]store.Member {
 // the replicated record.
 func (n *Node) member(v *cluster.View, id string) (store.Member, bool) {
 	if id == n.self.ID {
-		return n.self, true
+		return n.own(), true
 	}
 	for i := range v.Peers {
 		if v.Peers[i].ID == id {

@@ -35,6 +35,7 @@ var metrics = []metric{
 	{"holdfast_ready", "1 once the node has caught up since its start.", gauge, func(s *sample) float64 { return number(s.view.Ready) }},
 	{"holdfast_quorum", "1 while this node has contact with a majority.", gauge, func(s *sample) float64 { return number(s.view.Quorum) }},
 	{"holdfast_master_known", "1 while this node can name a master.", gauge, func(s *sample) float64 { return number(s.view.Leader != "") }},
+	{"holdfast_announced_local", "1 if this node announces an address that leads other machines to themselves, and some have been told.", gauge, func(s *sample) float64 { return number(s.node.misleading()) }},
 	{"holdfast_settings_differ", "1 if the cluster's settings are others than this node was started with.", gauge, func(s *sample) float64 { return number(s.node.differs()) }},
 	{"holdfast_clock_skew_seconds", "This node's wall clock minus cluster time; 0 until it has heard that.", gauge, func(s *sample) float64 { return s.skew() }},
 	{"holdfast_clock_agreement", "1 while a majority of the voters' wall clocks agree within a second; without it cluster time follows none of them.", gauge, func(s *sample) float64 { return number(s.steering.Agreed) }},

@@ -31,7 +31,7 @@ type Node struct {
 	settings *config.Settings
 	clock    clock.Clock
 	started  time.Duration // by clock.Boot
-	self     store.Member  // how this node announces itself
+	self     store.Member  // who this node is; see own for how it announces itself
 
 	configured store.Settings               // the replicated settings this node was started with
 	system     atomic.Pointer[store.System] // the replicated system state; nil before the first entry
@@ -63,6 +63,9 @@ type front struct {
 	sentinel *respserver.Server
 	hub      *pubsub.Hub // of the Sentinel port
 	sockets  sockets
+
+	announced announcement
+	keeper    keeper
 
 	supervisor string // who watches the process, for INFO
 
@@ -119,6 +122,8 @@ func (n *Node) build(cfg *Config) error {
 	n.reign.init()
 	n.saves.init(n.clock.WallMilli() / 1000)
 	n.audit.init()
+	n.announced.init()
+	n.keeper.n = n
 	table, err := dataTable()
 	if err != nil {
 		return fmt.Errorf("command table: %w", err)
@@ -133,14 +138,16 @@ func (n *Node) build(cfg *Config) error {
 		return err
 	}
 	c = n.settings.Config() // with the ports that are listened on
-	if n.self, err = n.announce(c); err != nil {
+	if n.self, err = n.identify(c); err != nil {
 		return err
 	}
+	n.lookAnnounced(context.Background())
 	if err := n.openServers(c, table); err != nil {
 		return err
 	}
 	n.settings.Replicate(n.replicate)
 	n.settings.OnChange(n.tuneServers)
+	n.settings.OnChange(func(*config.Config) { poke(n.announced.hint) })
 	return nil
 }
 
@@ -177,6 +184,7 @@ func (n *Node) run(ctx context.Context) error {
 	inner.start("reign", n.keepEstablished)
 	inner.start("roles", n.watchRoles)
 	inner.start("members", n.keepMembers)
+	inner.start("announced", n.keepAnnounced)
 	inner.start("time", n.keepTime)
 	inner.start("audit", n.keepAudited)
 	inner.start("alerts", n.watchAlerts)

@@ -196,15 +196,17 @@ func (n *Node) followQuorum(v *cluster.View) {
 	n.sentinel.CloseClients() // and those who came in between
 }
 
-// tellSubscribers publishes what has changed for Sentinel clients: after the new
-// master serves and after replies show the new view.
+// tellSubscribers publishes what has changed for Sentinel clients, under each name of
+// the master: after the new master serves and after replies show the new view.
 func (n *Node) tellSubscribers(v *cluster.View) {
 	view := n.sentinelView(v)
 	if !view.MasterKnown || !v.Ready {
 		return
 	}
-	for _, m := range sentinelapi.Diff(n.roles.announced, view) {
-		n.hub.Publish(m.Channel, []byte(m.Payload))
+	for _, name := range view.Names {
+		for _, m := range sentinelapi.Diff(n.roles.announced.For(name), view.For(name)) {
+			n.hub.Publish(m.Channel, []byte(m.Payload))
+		}
 	}
 	n.roles.announced = view
 }

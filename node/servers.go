@@ -31,10 +31,10 @@ func dataTable() (*command.Table, error) {
 }
 
 // sentinelTable joins the commands of the Sentinel port.
-func sentinelTable(src sentinelapi.Source) (*command.Table, error) {
+func sentinelTable(src sentinelapi.Source, keep sentinelapi.Keeper) (*command.Table, error) {
 	var table *command.Table
 	table, err := command.Join(
-		sentinelapi.Commands(src),
+		sentinelapi.Commands(src, keep),
 		command.TableSpecs(func() *command.Table { return table }),
 		respserver.SentinelPortSpecs(),
 	)
@@ -43,7 +43,7 @@ func sentinelTable(src sentinelapi.Source) (*command.Table, error) {
 
 // openServers builds the two servers; they serve nobody yet.
 func (n *Node) openServers(cfg *config.Config, data *command.Table) error {
-	sentinel, err := sentinelTable(n)
+	sentinel, err := sentinelTable(n, &n.keeper)
 	if err != nil {
 		return fmt.Errorf("command table of the Sentinel port: %w", err)
 	}
@@ -77,6 +77,7 @@ func (n *Node) openServers(cfg *config.Config, data *command.Table) error {
 		Sentinel: true,
 		Tuning:   sentinelTuning,
 		Hub:      n.hub,
+		Shutdown: n.shutdown,
 		Info:     sentinelInfo{n},
 		Clock:    n.clock,
 		Log:      n.log,
@@ -111,21 +112,25 @@ func (s state) Expire(ctx context.Context, victims []store.Victim) error {
 // serveSentinel serves the Sentinel port; while this node has no contact with a
 // majority, connections are closed at once, so that clients ask another node.
 func (n *Node) serveSentinel(ctx context.Context, l net.Listener) error {
-	return n.sentinel.Serve(ctx, gated{l, &n.roles})
+	return n.sentinel.Serve(ctx, gated{l, n})
 }
 
 // gated refuses connections while the node has no contact with a majority.
 type gated struct {
 	net.Listener
-	roles *roles
+	node *Node
 }
 
 // Accept returns the next connection that may be served.
 func (g gated) Accept() (net.Conn, error) {
 	for {
 		conn, err := g.Listener.Accept()
-		if err != nil || g.roles.quorum.Load() {
-			return conn, err
+		if err != nil {
+			return nil, err
+		}
+		if g.node.roles.quorum.Load() {
+			g.node.watchRemote(conn)
+			return conn, nil
 		}
 		_ = conn.Close() // refused
 	}

@@ -29,7 +29,7 @@ func tables(tb testing.TB) map[string]*command.Table {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	sentinel, err := sentinelTable(noView{})
+	sentinel, err := sentinelTable(noView{}, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -216,8 +216,40 @@ var infoDifferences = map[string]map[string]string{
 func TestCommandInfoEqualsRedis(t *testing.T) {
 	theirs := testkit.MustDial(t, testkit.StartRedis(t).Addr())
 	ours := single(t).dial()
+	compareInfo(t, tables(t)["data"], theirs, ours, infoDifferences)
+}
+
+// sentinelDifferences are the same for redis-sentinel 7.0.15.
+var sentinelDifferences = map[string]map[string]string{
+	"acl":      {"subcommands": "told in the order of names"},
+	"client":   {"subcommands": "those newer than 7.0 are there; told in the order of names"},
+	"command":  {"subcommands": "told in the order of names"},
+	"sentinel": {"subcommands": "told in the order of names"},
+}
+
+// The Sentinel port has the commands of a Redis 7.2 Sentinel, described as that
+// describes them, and no others.
+func TestSentinelCommandInfoEqualsRedis(t *testing.T) {
+	theirs := testkit.MustDial(t, testkit.StartSentinel(t, testkit.StartRedis(t), testkit.MasterName).Addr())
+	m := single(t)
+	ours := testkit.MustDial(t, testkit.Loopback(m.cfg.SentinelPort))
+	compareInfo(t, tables(t)["sentinel"], theirs, ours, sentinelDifferences)
+	known := map[string]bool{}
+	for s := range tables(t)["sentinel"].Each() {
+		known[s.FullName()] = true
+	}
+	for _, name := range theirs.MustDo(t, "COMMAND", "LIST").Strings() {
+		if !known[name] {
+			t.Errorf("there is no %s", name)
+		}
+	}
+}
+
+// compareInfo compares what two servers say of the commands of a table.
+func compareInfo(t *testing.T, table *command.Table, theirs, ours *testkit.Client, differences map[string]map[string]string) {
+	t.Helper()
 	checked := map[string]bool{}
-	for s := range tables(t)["data"].Each() {
+	for s := range table.Each() {
 		name := s.FullName()
 		want := theirs.MustDo(t, "COMMAND", "INFO", name).Elems[0]
 		got := ours.MustDo(t, "COMMAND", "INFO", name).Elems[0]
@@ -233,7 +265,7 @@ func TestCommandInfoEqualsRedis(t *testing.T) {
 		checked[name] = true
 		for i, part := range infoParts {
 			g, w := script.Render(got.Elems[i]), script.Render(withoutNotes(want.Elems[i]))
-			switch why := infoDifferences[name][part]; {
+			switch why := differences[name][part]; {
 			case why == "" && g != w:
 				t.Errorf("%s: %s\n got %s\nwant %s", name, part, g, w)
 			case why != "" && g == w:
@@ -241,7 +273,7 @@ func TestCommandInfoEqualsRedis(t *testing.T) {
 			}
 		}
 	}
-	for name := range infoDifferences {
+	for name := range differences {
 		if !checked[name] {
 			t.Errorf("%s is said to differ but was not compared", name)
 		}

@@ -48,7 +48,8 @@ func (n *Node) awaitLeader() cluster.View {
 func (n *Node) sentinelView(v *cluster.View) sentinelapi.View {
 	cfg := n.settings.Config()
 	view := sentinelapi.View{
-		Name:            cfg.MasterName,
+		Name:            cfg.MasterNames[0],
+		Names:           cfg.MasterNames,
 		Term:            v.Term,
 		Self:            v.Self,
 		Master:          v.Leader,
@@ -56,6 +57,8 @@ func (n *Node) sentinelView(v *cluster.View) sentinelapi.View {
 		Quorum:          len(v.Voters)/2 + 1,
 		DownAfter:       n.masterBound().Milliseconds(),
 		FailoverTimeout: failoverTimeout.Milliseconds(),
+		Election:        cfg.ElectionTimeout.Milliseconds(),
+		Options:         n.keeper.all(),
 	}
 	if view.MasterKnown {
 		n.roles.lastMaster.Store(&sighting{id: v.Leader, at: n.clock.Boot()})

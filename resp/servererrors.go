@@ -29,12 +29,18 @@ const (
 	ErrSaving         = Error("ERR Background save already in progress")
 	ErrShutdown       = Error("ERR Errors trying to SHUTDOWN. Check logs.")
 	ErrMaxClients     = Error("ERR max number of clients reached")
+	ErrPauseMode      = Error("ERR CLIENT PAUSE mode must be WRITE or ALL")
+	ErrDefaultUser    = Error("ERR The 'default' user cannot be removed")
+	ErrPasswordBits   = Error("ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096")
+	ErrNoACLFile      = Error("ERR This Redis instance is not configured to use an ACL file. You may want to specify users via the ACL SETUSER command and then issue a CONFIG REWRITE (assuming you have a Redis configuration file set) in order to store users in the Redis configuration.")
 )
 
 // Further errors of our own.
 const (
 	// ErrTooManyWatched bounds the memory that WATCH takes.
 	ErrTooManyWatched = Error("ERR too many watched keys")
+	// ErrOnlyUser refuses ACL SETUSER.
+	ErrOnlyUser = Error("ERR users cannot be changed: there is only 'default', whose password is the port's")
 	// ErrSaveFailed answers SAVE; the reason is for the operator.
 	ErrSaveFailed = Error("ERR the snapshot failed, see the log of the node")
 	// ErrProtected is all that a peer beyond this machine gets in protected mode.
@@ -95,3 +101,18 @@ const (
 	ErrFailoverOffline = Error("ERR FAILOVER target replica is not online.")
 	ErrFailoverTimeout = Error("ERR FAILOVER timeout must be greater than 0")
 )
+
+// UnknownCategory refuses a category of ACL CAT.
+func UnknownCategory(name []byte) Error {
+	return Error("ERR Unknown category '" + shown(name, shownLen) + "'")
+}
+
+// UserNotFound refuses the user of ACL DRYRUN.
+func UserNotFound(name []byte) Error {
+	return Error("ERR User '" + shown(name, shownLen) + "' not found")
+}
+
+// CommandNotFound refuses the command of ACL DRYRUN.
+func CommandNotFound(name []byte) Error {
+	return Error("ERR Command '" + shown(name, shownLen) + "' not found")
+}

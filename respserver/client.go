@@ -46,6 +46,7 @@ type session struct {
 	ending     bool         // no further command is carried out; the connection closes after the flush
 	lost       bool         // a command ended INDOUBT: nothing later is submitted
 	tracking   bool         // CLIENT TRACKING ON; on the Sentinel port only
+	trackingBy []string     // its options, in lower case and the order of TRACKINGINFO
 	wrote      bool         // it has written something, for WAIT
 	role       Role         // as of the beginning of the pipeline
 	ran        int64        // commands carried out in this pipeline

@@ -1,6 +1,7 @@
 package respserver
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/holdfast/holdfast/command"
@@ -148,12 +149,18 @@ func clientTracking(conn command.Conn, args [][]byte) resp.Value {
 	if err != nil {
 		return resp.Err(err)
 	}
+	var by []string
 	for _, a := range args[3:] {
 		if !word(a, "OPTIN") && !word(a, "OPTOUT") && !word(a, "NOLOOP") && !word(a, "BCAST") {
 			return resp.Err(resp.ErrSyntax)
 		}
 	}
-	c.sess.tracking = on
+	for _, option := range []string{"bcast", "optin", "optout", "noloop"} {
+		if slices.ContainsFunc(args[3:], func(a []byte) bool { return word(a, option) }) {
+			by = append(by, option)
+		}
+	}
+	c.sess.tracking, c.sess.trackingBy = on, by
 	return resp.OK
 }
 

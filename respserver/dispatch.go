@@ -24,6 +24,9 @@ func (c *client) handle(args [][]byte) {
 		c.reject(e, err, muted)
 		return
 	}
+	if !c.awaitPause(e) {
+		return
+	}
 	if c.tx != nil && !e.spec.Has(command.FlagQueueless) {
 		c.queue(e, args, muted)
 		return

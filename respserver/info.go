@@ -69,17 +69,6 @@ func dataSections() []infoSection {
 	}
 }
 
-// sentinelSections are those of the Sentinel port.
-func sentinelSections() []infoSection {
-	return []infoSection{
-		{name: "server", title: "Server", write: (*report).server},
-		{name: "clients", title: "Clients", write: (*report).clients},
-		{name: "cpu", title: "CPU", write: (*report).cpu},
-		{name: "stats", title: "Stats", write: (*report).stats},
-		{name: "sentinel", write: (*report).sentinel},
-	}
-}
-
 // wanted tells which sections INFO was asked for. Sections that do not exist are
 // no error, as in Redis.
 func wanted(s infoSection, args [][]byte) bool {

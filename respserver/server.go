@@ -44,6 +44,7 @@ type Server struct {
 	jobs     sync.WaitGroup // housekeeping, snapshots
 	retiring atomic.Bool    // see Retire
 	saving   atomic.Bool    // SAVE or BGSAVE is at work
+	pausing  pausing        // CLIENT PAUSE
 
 	httpSeen atomic.Int64 // the tick at which the log told of a client that speaks HTTP
 }

@@ -115,7 +115,10 @@ func shutdown(conn command.Conn, args [][]byte) resp.Value {
 	if err != nil {
 		return resp.Err(err)
 	}
-	if c.srv.cfg.Shutdown == nil {
+	switch {
+	case c.srv.cfg.Sentinel && !c.Trusted():
+		return resp.Err(resp.ErrUntrusted)
+	case c.srv.cfg.Shutdown == nil:
 		return resp.Err(resp.ErrShutdown)
 	}
 	if err := c.srv.cfg.Shutdown(mode); err != nil {

@@ -43,14 +43,18 @@ func ServerSpecs() []*command.Spec {
 	bgSave := said(serverSpec("bgsave", -1, saving, "1.0.0", bgSave), "[SCHEDULE]", "Begins a snapshot.")
 	save := said(serverSpec("save", 1, saving|command.FlagNoMulti, "1.0.0", save), "", "Makes a snapshot.")
 	save.Complexity = "O(N) where N is the total number of keys in all databases"
-	shutdown := said(serverSpec("shutdown", -1, flagsAdmin|command.FlagNoMulti|command.FlagAllowBusy, "1.0.0", shutdown),
-		"[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Ends this node.")
-	shutdown.Complexity = "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)"
 	debugSpec := said(serverSpec("debug", -2, flagsAdmin, "1.0.0", debugCommand), "SLEEP seconds", "Holds up this connection, for tests.")
 	debugSpec.Complexity = "Depends on subcommand."
-	list := []*command.Spec{info, role, clock, lastSave, bgSave, save, shutdown, failoverSpec(), debugSpec, configSpec(), raftSpec()}
+	list := []*command.Spec{info, role, clock, lastSave, bgSave, save, shutdownSpec(), failoverSpec(), debugSpec, configSpec(), raftSpec()}
 	list = append(list, waitSpecs()...)
 	return append(list, clusterSpecs()...)
+}
+
+func shutdownSpec() *command.Spec {
+	s := said(serverSpec("shutdown", -1, flagsAdmin|command.FlagNoMulti|command.FlagAllowBusy, "1.0.0", shutdown),
+		"[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Ends this node.")
+	s.Complexity = "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)"
+	return s
 }
 
 func infoSpec() *command.Spec {
@@ -99,19 +103,4 @@ func clusterSpecs() []*command.Spec {
 		frame("readonly", "Refused: this is no Redis Cluster."),
 		frame("readwrite", "Refused: this is no Redis Cluster."),
 	}
-}
-
-// SentinelPortSpecs are the commands of the Sentinel port except SENTINEL and
-// ROLE, which sentinelapi has, and COMMAND. Like a real Sentinel it has no
-// SELECT, ECHO, MULTI or CONFIG. QUIT and RESET are more than a real one has:
-// clients that say goodbye or clean up a pooled connection find nothing wrong.
-func SentinelPortSpecs() []*command.Spec {
-	keep := map[string]bool{"ping": true, "auth": true, "hello": true, "quit": true, "reset": true}
-	specs := []*command.Spec{infoSpec(), clientSpec(trackingSpecs()...)}
-	for _, s := range ConnectionSpecs() {
-		if keep[s.Name] {
-			specs = append(specs, s)
-		}
-	}
-	return append(specs, SubscribeSpecs()...)
 }

@@ -1,6 +1,7 @@
 package sentinelapi
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/holdfast/holdfast/resp"
@@ -98,7 +99,7 @@ func (v *View) describeMaster() resp.Value {
 	f.number("num-other-sentinels", int64(len(v.others())))
 	f.number("quorum", int64(v.Quorum))
 	f.number("failover-timeout", v.FailoverTimeout)
-	f.number("parallel-syncs", 1)
+	f.number("parallel-syncs", int64(cmp.Or(v.Options[v.Name].ParallelSyncs, 1)))
 	return resp.Map(f...)
 }
 

@@ -51,7 +51,7 @@ func recorded(t *testing.T) []exchange {
 // setup is the recorded cluster, all well: n1 is the master and shows the view.
 func setup() sentinelapi.View {
 	v := sentinelapi.View{
-		Name: "mymaster", Self: "n1", Master: "n1", MasterKnown: true,
+		Name: "mymaster", Names: []string{"mymaster"}, Self: "n1", Master: "n1", MasterKnown: true,
 		Quorum: 1, DownAfter: 1000, FailoverTimeout: 10_000,
 	}
 	for i := range 3 {
@@ -96,28 +96,36 @@ func (s source) Failover() error {
 // conn is a connection that notes whether it was closed.
 type conn struct {
 	command.Conn
-	closed bool
+	closed, distrusted bool
 }
+
+func (c *conn) Trusted() bool { return !c.distrusted }
 
 func (c *conn) CloseUnanswered() { c.closed = true }
 
 // ask runs a command line against the view as the server does.
 func ask(t *testing.T, v sentinelapi.View, line string) (resp.Value, *conn) {
 	t.Helper()
-	table, err := command.Join(sentinelapi.Commands(source(v)))
+	c := &conn{}
+	return run(t, source(v), newMemory(), c, line), c
+}
+
+// run runs a command line, in which two quotes are an empty word.
+func run(t *testing.T, src sentinelapi.Source, keep sentinelapi.Keeper, c command.Conn, line string) resp.Value {
+	t.Helper()
+	table, err := command.Join(sentinelapi.Commands(src, keep))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var args [][]byte
 	for word := range strings.FieldsSeq(line) {
-		args = append(args, []byte(word))
+		args = append(args, []byte(strings.Trim(word, `"`)))
 	}
 	spec, err := table.Lookup(args)
 	if err != nil {
-		t.Fatalf("%s: %v", line, err)
+		return resp.Err(err)
 	}
-	c := &conn{}
-	return spec.Do.Local(c, args), c
+	return spec.Do.Local(c, args)
 }
 
 // Numbers that depend on the moment, and identities.

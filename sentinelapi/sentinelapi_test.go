@@ -163,7 +163,7 @@ func TestMyIDIsTheRunIDOfTheNode(t *testing.T) {
 
 // HELP names every subcommand there is, and only those.
 func TestHelpNamesAllSubcommands(t *testing.T) {
-	table, err := command.Join(sentinelapi.Commands(source(setup())))
+	table, err := command.Join(sentinelapi.Commands(source(setup()), newMemory()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@
 package sentinelapi
 
 import (
+	"cmp"
 	"net"
 	"slices"
 	"strconv"
@@ -15,9 +16,11 @@ import (
 // master not longer ago than the promise about naming it allows. A View is a
 // value that nobody changes once it is handed over; ages are in ms.
 type View struct {
-	Name string // of the master, as clients ask for it
-	Term uint64 // shown as config-epoch
-	Self string // id of the node that shows the view
+	// Name is the name the master is shown under, one of Names; see For.
+	Name  string
+	Names []string // all names of the master, in the order in which they are listed
+	Term  uint64   // shown as config-epoch
+	Self  string   // id of the node that shows the view
 	// Master is the id of the master, or of the last one known while there is
 	// none; empty if none was ever known.
 	Master      string
@@ -31,6 +34,31 @@ type View struct {
 	DownAfter int64
 	// FailoverTimeout is the bound within which a failover is over.
 	FailoverTimeout int64
+	// Election is how long a silent master is waited for before another is elected.
+	Election int64
+	// Options are what SENTINEL SET has changed on this node, by the master's name.
+	Options map[string]Options
+}
+
+// Options are the numbers of a master that SENTINEL SET changes. They are shown, and
+// the quorum is what CKQUORUM asks for; when a master is given up and another elected
+// does not depend on any of them. 0 stands for one that was not set.
+type Options struct {
+	DownAfter       int64 // ms
+	FailoverTimeout int64 // ms
+	ParallelSyncs   int
+	Quorum          int
+}
+
+// For is the view as it is shown under one of its names.
+func (v *View) For(name string) View {
+	shown := *v
+	shown.Name = name
+	o := v.Options[name]
+	shown.DownAfter = cmp.Or(o.DownAfter, v.DownAfter)
+	shown.FailoverTimeout = cmp.Or(o.FailoverTimeout, v.FailoverTimeout)
+	shown.Quorum = cmp.Or(o.Quorum, v.Quorum)
+	return shown
 }
 
 // Node is one member of the cluster: a data server and a Sentinel in one.
@@ -76,13 +104,15 @@ type Source interface {
 }
 
 // master is the master, known or last known, or nil if there never was one.
-func (v *View) master() *Node {
-	for i := range v.Nodes {
-		if v.Nodes[i].ID == v.Master && v.Master != "" {
-			return &v.Nodes[i]
-		}
+func (v *View) master() *Node { return v.node(v.Master) }
+
+// node is the node with an id, or nil.
+func (v *View) node(id string) *Node {
+	i := slices.IndexFunc(v.Nodes, func(n Node) bool { return n.ID == id })
+	if i < 0 || id == "" {
+		return nil
 	}
-	return nil
+	return &v.Nodes[i]
 }
 
 // address is where the master is or was.

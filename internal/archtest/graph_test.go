@@ -52,7 +52,7 @@ var layers = []map[string]node{
 			own:   []string{"command", "pubsub", "resp", "store", "config", "internal/clock"},
 			third: []string{"github.com/prometheus/client_golang", "golang.org/x/sys"},
 		},
-		"sentinelapi": {own: []string{"command", "store", "pubsub", "resp"}},
+		"sentinelapi": {own: []string{"command", "store", "pubsub", "resp", "internal/glob"}},
 		"adminhttp":   {third: []string{"github.com/prometheus/client_golang"}},
 	},
 	{
