@@ -38,18 +38,24 @@ type writer struct {
 // startWriters starts n of them; keys begin with the prefix.
 func startWriters(t *testing.T, c *testkit.Cluster, n int, prefix string) *writers {
 	t.Helper()
+	return startPatientWriters(t, c, n, prefix, time.Second)
+}
+
+// startPatientWriters is startWriters for clients that wait so long for an answer.
+func startPatientWriters(t *testing.T, c *testkit.Cluster, n int, prefix string, patience time.Duration) *writers {
+	t.Helper()
 	ws := &writers{prefix: prefix}
 	for i := range n {
 		w := &writer{key: fmt.Sprintf("%s:%d:", prefix, i), unknown: map[int]bool{}, errors: map[string]int{}}
 		ws.all = append(ws.all, w)
-		ws.wait.Go(func() { w.run(&ws.stop, c.Sentinels()) })
+		ws.wait.Go(func() { w.run(&ws.stop, c.Sentinels(), patience) })
 	}
 	t.Cleanup(ws.end)
 	return ws
 }
 
-func (w *writer) run(stop *atomic.Bool, sentinels []string) {
-	f := testkit.NewFollower(sentinels, time.Second)
+func (w *writer) run(stop *atomic.Bool, sentinels []string, patience time.Duration) {
+	f := testkit.NewFollower(sentinels, patience)
 	defer f.Close()
 	for !stop.Load() {
 		if err := f.Connect(); err != nil {
