@@ -122,10 +122,10 @@ func TestFilledDiskStopsTheNode(t *testing.T) {
 	t.Logf("it ended after %d MiB:\n%s", wrote, full.Tail(600))
 	m.MustDo(t, "SET", "kept", "value")
 	disk.Fill()
-	full.Start() // it may hold on or end again, but does no harm to what it has
-	testkit.Pause(t.Context(), time.Second)
-	t.Logf("started without space it runs: %t\n%s", full.Running(), full.Tail(1500))
-	full.Kill9()
+	full.Start() // it has no room for what it missed
+	if code := full.WaitExit(20 * time.Second); code <= 0 {
+		t.Errorf("started without space it ended with code %d and\n%s", code, full.Tail(3000))
+	}
 	disk.Leave(highSpace)
 	full.Start()
 	c.WaitWhole(formLimit)
