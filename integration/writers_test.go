@@ -35,27 +35,26 @@ type writer struct {
 	errors  map[string]int // by text
 }
 
-// startWriters starts n of them; keys begin with the prefix.
+// startWriters starts n of them, which follow the master; keys begin with the prefix.
 func startWriters(t *testing.T, c *testkit.Cluster, n int, prefix string) *writers {
 	t.Helper()
-	return startPatientWriters(t, c, n, prefix, time.Second)
+	return startWritersBy(t, n, prefix, func(int) commander { return testkit.NewFollower(c.Sentinels(), time.Second) })
 }
 
-// startPatientWriters is startWriters for clients that wait so long for an answer.
-func startPatientWriters(t *testing.T, c *testkit.Cluster, n int, prefix string, patience time.Duration) *writers {
+// startWritersBy is startWriters for clients of any kind, made by their numbers.
+func startWritersBy(t *testing.T, n int, prefix string, dial func(i int) commander) *writers {
 	t.Helper()
 	ws := &writers{prefix: prefix}
 	for i := range n {
 		w := &writer{key: fmt.Sprintf("%s:%d:", prefix, i), unknown: map[int]bool{}, errors: map[string]int{}}
 		ws.all = append(ws.all, w)
-		ws.wait.Go(func() { w.run(&ws.stop, c.Sentinels(), patience) })
+		ws.wait.Go(func() { w.run(&ws.stop, dial(i)) })
 	}
 	t.Cleanup(ws.end)
 	return ws
 }
 
-func (w *writer) run(stop *atomic.Bool, sentinels []string, patience time.Duration) {
-	f := testkit.NewFollower(sentinels, patience)
+func (w *writer) run(stop *atomic.Bool, f commander) {
 	defer f.Close()
 	for !stop.Load() {
 		if err := f.Connect(); err != nil {
