@@ -157,7 +157,7 @@ func (n *Network) Move(i int) {
 func (n *Network) Set(paths ...Path) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var rules strings.Builder
+	var rules, script strings.Builder
 	for _, p := range paths {
 		fmt.Fprintf(&rules, "ip saddr %s ip daddr %s ", n.addr(p.From), n.addr(p.To))
 		if p.Loss > 0 {
@@ -165,12 +165,13 @@ func (n *Network) Set(paths ...Path) error {
 		}
 		rules.WriteString("drop\n")
 	}
-	script := "table bridge paths\ndelete table bridge paths\ntable bridge paths {\n"
+	script.WriteString("table bridge paths\ndelete table bridge paths\ntable bridge paths {\n")
 	for _, hook := range []string{"forward", "input", "output"} {
-		script += fmt.Sprintf("chain %s { type filter hook %s priority 0; policy accept;\n%s}\n", hook, hook, rules.String())
+		fmt.Fprintf(&script, "chain %s { type filter hook %s priority 0; policy accept;\n%s}\n", hook, hook, rules.String())
 	}
+	script.WriteString("}\n")
 	cmd := exec.CommandContext(context.Background(), "nft", "-f", "-")
-	cmd.Stdin = strings.NewReader(script + "}\n")
+	cmd.Stdin = strings.NewReader(script.String())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("nft (deploy/test-deps.sh installs it): %w\n%s", err, out)
 	}
