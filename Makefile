@@ -92,7 +92,7 @@ fuzz: ## every fuzz target for FUZZTIME= (10s)
 integration: deps ## real processes, real clients, faults
 	$(GO) test -count=1 -timeout 30m -v ./integration/
 
-linear: ## linearizability under kills and suspensions
+linear: ## linearizability under kills, suspensions and partitions
 	$(GO) test -count=1 -timeout 30m -v -run Linearizable ./integration/
 
 compat: deps ## comparison with the real Redis

@@ -30,7 +30,8 @@ type faultPlan struct {
 	BootOffset int64 `json:"boot_offset_ms"` // of its CLOCK_BOOTTIME
 
 	Store      string `json:"store"`          // "" hang eio enospc, or fsync: the data is written and the error comes after
-	StoreDelay int64  `json:"store_delay_ms"` // before each append to the log
+	StoreDelay int64  `json:"store_delay_ms"` // before each append to the log,
+	StoreEvery int64  `json:"store_every_ms"` // or before the first one after so much time
 
 	Free *int64 `json:"free_bytes"` // on the disk of the data directory, whatever the file system says
 
@@ -45,8 +46,9 @@ type faultPlan struct {
 
 // hooks is where builds with the tag "faults" disturb a node.
 type hooks struct {
-	plan atomic.Pointer[faultPlan]
-	done <-chan struct{} // closed when the node stops; set before plan
+	plan    atomic.Pointer[faultPlan]
+	done    <-chan struct{} // closed when the node stops; set before plan
+	delayed atomic.Int64    // when an append was delayed last, ms of the monotonic clock
 }
 
 // watch follows the control file until the node stops.
@@ -113,7 +115,7 @@ func (h *hooks) beforeAppend() error {
 	if plan == nil {
 		return nil
 	}
-	if plan.StoreDelay > 0 {
+	if plan.StoreDelay > 0 && h.due(plan.StoreEvery) {
 		h.wait(time.Duration(plan.StoreDelay) * time.Millisecond)
 	}
 	for h.plan.Load().Store == "hang" {
@@ -131,6 +133,13 @@ func (h *hooks) beforeAppend() error {
 		return unix.ENOSPC
 	}
 	return nil
+}
+
+// due tells whether the time between two delays has passed, and begins it anew then.
+func (h *hooks) due(every int64) bool {
+	now := clock.System{}.Boot().Milliseconds()
+	last := h.delayed.Load()
+	return now-last >= every && h.delayed.CompareAndSwap(last, now)
 }
 
 // afterAppend fails an append whose data is written already.

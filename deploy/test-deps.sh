@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need and the machine lacks: the real Redis to compare
-# with, strace, client libraries. What is there is left alone.
+# with, strace, tools for networks and disks, client libraries. What is there is left alone.
 set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin # where Debian has ip, nft and mkfs for root only
 cd "$(dirname "$0")/.."
 
 need=()
@@ -11,6 +12,9 @@ lacks redis-cli && need+=(redis-tools)
 lacks redis-sentinel && need+=(redis-sentinel)
 lacks strace && need+=(strace)
 lacks gcc && need+=(gcc libc6-dev) # for the race detector
+lacks ip && need+=(iproute2) # for tests with hosts of their own
+lacks nft && need+=(nftables)
+lacks mkfs.ext4 && need+=(e2fsprogs)
 lacks node && need+=(nodejs)
 lacks npm && need+=(npm)
 /usr/bin/python3 -c 'import redis' 2>/dev/null || need+=(python3-redis)

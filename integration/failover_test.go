@@ -38,6 +38,13 @@ func TestKilledMasterLosesNothing(t *testing.T) {
 	}
 	t.Logf("%d kills, %d writes acknowledged, none lost; without a successful write (worst of 16 clients): %s; any client: %s",
 		rounds, acknowledged, millis(gaps), millis(overall))
+	wantGaps(t, gaps, 0)
+}
+
+// wantGaps fails the test if the times without a successful write are longer than P8
+// promises, and by more than the slack.
+func wantGaps(t *testing.T, gaps []time.Duration, slack time.Duration) {
+	t.Helper()
 	t.Logf("median %v, p95 %v, worst %v", quantile(gaps, 0.5), quantile(gaps, 0.95), quantile(gaps, 1))
 	limits := []struct {
 		name  string
@@ -45,7 +52,7 @@ func TestKilledMasterLosesNothing(t *testing.T) {
 		limit time.Duration
 	}{{"median", 0.5, 700 * time.Millisecond}, {"p95", 0.95, 1200 * time.Millisecond}, {"worst", 1, 2 * time.Second}}
 	for _, l := range limits {
-		if got := quantile(gaps, l.q); got > l.limit {
+		if got := quantile(gaps, l.q); got > l.limit+slack {
 			t.Errorf("%s gap is %v, want at most %v", l.name, got, l.limit)
 		}
 	}

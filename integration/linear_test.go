@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -141,6 +142,7 @@ func linearizableFor(t *testing.T, c *testkit.Cluster, nemesis func(), dial func
 	}
 	for range pick(3, 15) {
 		nemesis()
+		h.era.Add(1)
 	}
 	close(h.stop)
 	wait.Wait()
@@ -165,6 +167,9 @@ func linearizableFor(t *testing.T, c *testkit.Cluster, nemesis func(), dial func
 type history struct {
 	dial func(i int) commander
 	stop chan struct{}
+	// era is part of every key. With new keys for each, the unknown outcomes of one
+	// do not have to be tried at every place of the others.
+	era atomic.Int64
 
 	mu   sync.Mutex
 	ops  []porcupine.Operation // guarded by mu
@@ -183,7 +188,7 @@ func (h *history) client(id, keys int, random *rand.Rand) {
 		if f.Connect() != nil {
 			continue
 		}
-		a := action{key: fmt.Sprintf("key%d", random.IntN(keys))}
+		a := action{key: keyOf(h.era.Load(), random.IntN(keys))}
 		switch random.IntN(3) {
 		case 0:
 			a.name = "GET"
@@ -195,6 +200,8 @@ func (h *history) client(id, keys int, random *rand.Rand) {
 		h.do(id, a, f)
 	}
 }
+
+func keyOf(era int64, i int) string { return fmt.Sprintf("key%d:%d", era, i) }
 
 // do runs one operation and records it, unless it was a read without an answer or
 // was certainly not executed.
@@ -226,8 +233,8 @@ func (h *history) do(id int, a action, f commander) {
 // be there at the end too.
 func (h *history) finish(t *testing.T, keys int, c *testkit.Client) {
 	t.Helper()
-	for i := range keys {
-		key := fmt.Sprintf("key%d", i)
+	for i := range int64(keys) * (h.era.Load() + 1) {
+		key := keyOf(i/int64(keys), int(i)%keys)
 		call := testkit.Now()
 		reply := c.MustDo(t, "GET", key)
 		h.ops = append(h.ops, porcupine.Operation{

@@ -35,21 +35,26 @@ type writer struct {
 	errors  map[string]int // by text
 }
 
-// startWriters starts n of them; keys begin with the prefix.
+// startWriters starts n of them, which follow the master; keys begin with the prefix.
 func startWriters(t *testing.T, c *testkit.Cluster, n int, prefix string) *writers {
+	t.Helper()
+	return startWritersBy(t, n, prefix, func(int) commander { return testkit.NewFollower(c.Sentinels(), time.Second) })
+}
+
+// startWritersBy is startWriters for clients of any kind, made by their numbers.
+func startWritersBy(t *testing.T, n int, prefix string, dial func(i int) commander) *writers {
 	t.Helper()
 	ws := &writers{prefix: prefix}
 	for i := range n {
 		w := &writer{key: fmt.Sprintf("%s:%d:", prefix, i), unknown: map[int]bool{}, errors: map[string]int{}}
 		ws.all = append(ws.all, w)
-		ws.wait.Go(func() { w.run(&ws.stop, c.Sentinels()) })
+		ws.wait.Go(func() { w.run(&ws.stop, dial(i)) })
 	}
 	t.Cleanup(ws.end)
 	return ws
 }
 
-func (w *writer) run(stop *atomic.Bool, sentinels []string) {
-	f := testkit.NewFollower(sentinels, time.Second)
+func (w *writer) run(stop *atomic.Bool, f commander) {
 	defer f.Close()
 	for !stop.Load() {
 		if err := f.Connect(); err != nil {

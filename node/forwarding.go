@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 
+	"github.com/holdfast/holdfast/cluster"
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/forward"
 	"github.com/holdfast/holdfast/resp"
@@ -29,6 +30,7 @@ func (n *Node) openRelay(table *command.Table) error {
 		self:     n.settings.Config().NodeID,
 		master:   n.master,
 		dial:     func(ctx context.Context, id string) (net.Conn, error) { return n.raft.Dial(ctx, id, forwardKind) },
+		patience: 2 * n.settings.Config().ElectionTimeout,
 	})
 	server := forward.NewServer(forward.Config{
 		Master:    master{n},
@@ -42,6 +44,15 @@ func (n *Node) openRelay(table *command.Table) error {
 		Log:       n.log,
 	})
 	return n.raft.Handle(forwardKind, server.Serve)
+}
+
+// loseSilent gives up the connections to nodes that answer no pings any more.
+func (n *Node) loseSilent(v *cluster.View) {
+	for i := range v.Peers {
+		if !v.Peers[i].Contact {
+			n.relay.lose(v.Peers[i].ID)
+		}
+	}
 }
 
 // setVeil keeps it back, or lets it be known, that this node is the master.

@@ -43,6 +43,7 @@ type relayConfig struct {
 	self     string
 	master   func() string // id of the master, "" while it is unknown
 	dial     func(ctx context.Context, id string) (net.Conn, error)
+	patience time.Duration // how long dial may take: a master that cannot be reached will soon be another
 }
 
 // relay is the way of clients' commands from the data port. On the master it leads to
@@ -429,11 +430,25 @@ func (r *relay) connect(ctx context.Context, id string) *forward.Conn {
 	if conn := r.links.ready(id); conn != nil {
 		return conn
 	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.patience)
+	defer cancel()
 	raw, err := r.cfg.dial(ctx, id)
 	if err != nil {
 		return nil
 	}
 	return r.links.keep(id, forward.NewConn(raw))
+}
+
+// lose gives up the connection to a node that answers no more, if there is one. What
+// was sent on it is in doubt at once: the network says nothing for seconds, while there
+// is another master.
+func (r *relay) lose(id string) {
+	r.links.mu.Lock()
+	defer r.links.mu.Unlock()
+	if c := r.links.open[id]; c != nil {
+		delete(r.links.open, id)
+		r.wg.Go(c.Close)
+	}
 }
 
 // pause waits for d; false if ctx ended before.

@@ -87,6 +87,7 @@ type relayRig struct {
 	here   []string // what its own Proposer got
 	waited atomic.Uint64
 	conns  sync.Map
+	deaf   sync.Map // ids of nodes that nothing reaches
 }
 
 func newRelayRig(tb testing.TB) *relayRig {
@@ -98,7 +99,7 @@ func newRelayRig(tb testing.TB) *relayRig {
 		tb.Fatal(err)
 	}
 	r.relay = newRelay(relayConfig{
-		self: "n1",
+		self: "n1", patience: time.Second,
 		submit: func(b *command.Batch) {
 			b.Start()
 			for i, n := 0, len(b.Requests); i < n; i++ {
@@ -114,7 +115,11 @@ func newRelayRig(tb testing.TB) *relayRig {
 		},
 		versions: func(context.Context, int, [][]byte) ([]uint64, error) { return nil, errNotMaster },
 		master:   func() string { return *r.master.Load() },
-		dial: func(_ context.Context, id string) (net.Conn, error) {
+		dial: func(ctx context.Context, id string) (net.Conn, error) {
+			if _, cut := r.deaf.Load(id); cut {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
 			f := r.nodes[id]
 			if f == nil {
 				return nil, errNoSuccessor
@@ -240,6 +245,42 @@ func TestUnansweredCommandsAreInDoubt(t *testing.T) {
 	if got := r.nodes["n3"].words(); len(got) != 0 {
 		t.Errorf("n3 has carried out %v", got)
 	}
+}
+
+// P5, P8: what was sent to a node that is lost without a word is in doubt at once, and
+// not sent again; what comes later goes to the next master.
+func TestLostNodesAreNotWaitedFor(t *testing.T) {
+	r := newRelayRig(t)
+	r.nodes["n2"].set(command.Pending)
+	r.set(wayRemote)
+	r.connect(t.Context(), "n2")
+	b := r.submit("a", "b")
+	r.follow("n3")
+	r.lose("n3") // there is no connection to it yet
+	select {
+	case <-b.Done():
+		t.Fatal("it has ended while the master may still answer")
+	case <-time.After(20 * time.Millisecond):
+	}
+	r.lose("n2")
+	r.want(b, command.InDoubt, command.InDoubt)
+	r.want(r.submit("c"), command.Replied)
+	if got := r.nodes["n3"].words(); len(got) != 1 || got[0] != "c" {
+		t.Errorf("n3 has carried out %v", got)
+	}
+}
+
+// P8: a master that cannot be reached is not dialed for so long that the next one comes
+// too late.
+func TestDeadMastersAreNotDialedForLong(t *testing.T) {
+	r := newRelayRig(t)
+	r.cfg.patience = 50 * time.Millisecond
+	r.deaf.Store("n2", true)
+	r.set(wayRemote)
+	b := r.submit("a")
+	testkit.Pause(t.Context(), 20*time.Millisecond) // it is dialed
+	r.follow("n3")
+	testkit.Within(t, passBound/2, "the next master's answer", func() { r.want(b, command.Replied) })
 }
 
 // What the master says to be in doubt stays so.

@@ -100,6 +100,7 @@ func (n *Node) follow(v cluster.View) {
 		serves = false // the Proposer has to be opened anew
 	}
 	n.followRelay(serves)
+	n.loseSilent(&v)
 	n.followQuorum(&v)
 	n.takeSettings(v.Ready)
 	next := n.roleOf(&v, serves)

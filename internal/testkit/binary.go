@@ -25,7 +25,7 @@ func Main(m *testing.M) int {
 	code := m.Run()
 	built.Lock()
 	defer built.Unlock()
-	if built.dir != "" {
+	if built.dir != "" && os.Getenv(sandboxBuilt) == "" {
 		_ = os.RemoveAll(built.dir)
 	}
 	return code
@@ -101,14 +101,10 @@ func keep(key, path string) {
 // does.
 func build(tb testing.TB, root, name, tags string) string {
 	tb.Helper()
-	if built.dir == "" {
-		dir, err := os.MkdirTemp("", "holdfast-bin-") //nolint:usetesting // outlives the test that asks first
-		if err != nil {
-			tb.Fatal(err)
-		}
-		built.dir = dir
+	path := filepath.Join(mustBuiltDir(tb), "holdfast-"+strings.ReplaceAll(name, ",", "-"))
+	if _, err := os.Stat(path); err == nil && os.Getenv(sandboxBuilt) != "" {
+		return path // by another sandbox of the same test process
 	}
-	path := filepath.Join(built.dir, "holdfast-"+strings.ReplaceAll(name, ",", "-"))
 	cmd := exec.CommandContext(context.Background(), "go", "build", "-tags", tags, "-o", path, "./cmd/holdfast") //nolint:gosec // tags are the test's
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -116,6 +112,30 @@ func build(tb testing.TB, root, name, tags string) string {
 		tb.Fatalf("go build ./cmd/holdfast: %v\n%s", err, out)
 	}
 	return path
+}
+
+// builtDir is where binaries are built.
+func builtDir(tb testing.TB) string {
+	tb.Helper()
+	built.Lock()
+	defer built.Unlock()
+	return mustBuiltDir(tb)
+}
+
+// mustBuiltDir is builtDir with the lock held.
+func mustBuiltDir(tb testing.TB) string {
+	tb.Helper()
+	if built.dir == "" {
+		built.dir = os.Getenv(sandboxBuilt)
+	}
+	if built.dir == "" {
+		dir, err := os.MkdirTemp("", "holdfast-bin-") //nolint:usetesting // outlives the test that asks first
+		if err != nil {
+			tb.Fatal(err)
+		}
+		built.dir = dir
+	}
+	return built.dir
 }
 
 // Root is the root directory of this repository.

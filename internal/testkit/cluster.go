@@ -30,11 +30,17 @@ type ClusterOptions struct {
 	Path string   // an executable to use instead
 	Args []string // more flags for every node
 	Host string   // address on loopback on which all ports listen, 127.0.0.1 if empty
+	// Network has each node run on a host of its own, with the same index and in place
+	// of Host.
+	Network *Network
+	// Names are what the nodes are called, instead of by their hosts' addresses, by
+	// their peers and clients. They listen on every address of their hosts then.
+	Names []string
 	// NodeArgs gives more flags for the node with this index, if not nil.
 	NodeArgs func(i int) []string
 }
 
-// Cluster is a set of holdfast processes on loopback. Its methods are for the
+// Cluster is a set of holdfast processes, on loopback or a Network. Its methods are for the
 // test's goroutine unless they say otherwise.
 type Cluster struct {
 	Nodes []*Node
@@ -51,6 +57,7 @@ type Node struct {
 	ID                                        string
 	DataDir                                   string
 	host                                      string
+	machine                                   *Host // nil for this one
 	Port, SentinelPort, RaftPort, MetricsPort int
 }
 
@@ -120,7 +127,7 @@ func (c *Cluster) NewJoiner(id string, through ...*Node) *Node {
 
 func (c *Cluster) newNode(i int, own []string) *Node {
 	n := &Node{
-		ID: fmt.Sprintf("n%d", i+1), host: c.opts.Host,
+		ID: fmt.Sprintf("n%d", i+1), host: c.host(i),
 		Port: c.first + i, SentinelPort: c.first + maxNodes + i,
 		RaftPort: c.first + 2*maxNodes + i, MetricsPort: c.first + 3*maxNodes + i,
 	}
@@ -129,8 +136,27 @@ func (c *Cluster) newNode(i int, own []string) *Node {
 	} else {
 		own = append(slices.Clone(c.opts.Args), own...)
 	}
+	if c.opts.Names != nil {
+		own = append([]string{"--bind", "0.0.0.0"}, own...)
+	}
+	if c.opts.Network != nil {
+		n.machine = c.opts.Network.Host(i)
+		own = append([]string{"--protected-mode", "no"}, own...) // there is nobody else on that network
+	}
 	c.prepare(n, own...)
 	return n
+}
+
+// host is how the node with an index is called.
+func (c *Cluster) host(i int) string {
+	switch {
+	case i < len(c.opts.Names):
+		return c.opts.Names[i]
+	case c.opts.Network != nil:
+		return c.opts.Network.Host(i).Addr()
+	default:
+		return c.opts.Host
+	}
 }
 
 // prepare gives a node its directory and its process.
@@ -147,14 +173,14 @@ func (c *Cluster) prepare(n *Node, own ...string) {
 		path = Binary(c.tb, c.opts.Tags...)
 	}
 	n.Process = NewProcess(c.tb, Command{
-		Name: n.ID, Path: path, Args: append(args, own...), Dir: dir,
+		Name: n.ID, Path: path, Args: append(args, own...), Dir: dir, Host: n.machine,
 	})
 }
 
 func (c *Cluster) peers() string {
 	list := make([]string, c.opts.Size)
 	for i := range list {
-		list[i] = fmt.Sprintf("n%d=%s", i+1, hostPort(c.opts.Host, c.first+2*maxNodes+i))
+		list[i] = fmt.Sprintf("n%d=%s", i+1, hostPort(c.host(i), c.first+2*maxNodes+i))
 	}
 	return strings.Join(list, ",")
 }

@@ -28,6 +28,7 @@ type Process struct {
 	path string
 	args []string
 	env  []string
+	host *Host  // where it runs, nil for here
 	log  string // path of the output file
 
 	cmd  *exec.Cmd
@@ -41,6 +42,7 @@ type Command struct {
 	Path string   // the executable, looked up in PATH if it has no slash
 	Args []string // without the executable's own name
 	Env  []string // added to this process's environment
+	Host *Host    // the machine it runs on, nil for this one
 	Dir  string   // where its log file is written; must exist
 }
 
@@ -49,7 +51,7 @@ type Command struct {
 func NewProcess(tb testing.TB, c Command) *Process {
 	tb.Helper()
 	p := &Process{
-		tb: tb, name: c.Name, path: c.Path, args: c.Args, env: c.Env,
+		tb: tb, name: c.Name, path: c.Path, args: c.Args, env: c.Env, host: c.Host,
 		log: filepath.Join(c.Dir, c.Name+".log"),
 	}
 	tb.Cleanup(func() {
@@ -84,7 +86,11 @@ func (p *Process) TryStart() error {
 	cmd.Env = append(withoutDirectives(os.Environ()), p.env...)
 	// A test process that is killed takes its children along.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	start := cmd.Start
+	if p.host != nil {
+		start = func() error { return p.host.Do(cmd.Start) }
+	}
+	if err := start(); err != nil {
 		return err
 	}
 	done := make(chan struct{})

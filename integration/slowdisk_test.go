@@ -1,0 +1,74 @@
+package integration_test
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/testkit"
+)
+
+// P8: with one follower stopped, every write waits for the other's disk. That this
+// takes 200 ms once a second for its flush costs the master no leadership, and its
+// clients no connection and no error.
+func TestSlowFollowerCostsNoLeadership(t *testing.T) {
+	c := start(t, testkit.ClusterOptions{Tags: []string{"faults"}})
+	lead := c.WaitWhole(formLimit)
+	term := termOf(t, c.Nodes[lead])
+	stopped, slow := c.Nodes[(lead+1)%3], c.Nodes[(lead+2)%3]
+	inject(t, slow, map[string]any{"store_delay_ms": 200, "store_every_ms": 1000})
+	testkit.Eventually(t, 5*time.Second, "the fault", func() error {
+		return testkit.Check(slow.LogContains("msg=faults"), "not yet")
+	})
+	stopped.Stop()
+
+	began, length := testkit.Now(), pick(20*time.Second, 10*time.Minute)
+	var done, delayed atomic.Int64
+	var wait sync.WaitGroup
+	for i := range 8 {
+		client := testkit.MustDial(t, c.Nodes[lead].Addr())
+		wait.Go(func() {
+			for n := int64(1); testkit.Now()-began < length; n++ {
+				sent := testkit.Now()
+				r, err := client.Do("INCR", fmt.Sprintf("slow:%d", i))
+				if err != nil || r.Int() != n {
+					t.Errorf("after %v: %v, %v", testkit.Now()-began, r, err)
+					return
+				}
+				if testkit.Now()-sent > 150*time.Millisecond {
+					delayed.Add(1)
+				}
+				done.Add(1)
+				testkit.Pause(t.Context(), 5*time.Millisecond)
+			}
+		})
+	}
+	wait.Wait()
+	t.Logf("%d writes, %d of them held up by the slow disk", done.Load(), delayed.Load())
+	if got := termOf(t, c.Nodes[lead]); got != term {
+		t.Errorf("term %d after the slow disk, %d before", got, term)
+	}
+	if least := int64(length / time.Second); delayed.Load() < least {
+		t.Errorf("only %d writes were held up by the slow disk, want %d", delayed.Load(), least)
+	}
+	stopped.Cont()
+	inject(t, slow, nil)
+	c.WaitWhole(formLimit)
+	if got := termOf(t, c.Nodes[lead]); got != term {
+		t.Errorf("term %d after the stopped node's return, %d before", got, term)
+	}
+}
+
+// termOf is the term that a master serves in.
+func termOf(t *testing.T, n *testkit.Node) int {
+	t.Helper()
+	status := testkit.MustDial(t, n.Addr()).MustDo(t, "RAFT", "STATUS").Map()
+	term, err := strconv.Atoi(string(status["term"].Text))
+	if err != nil || string(status["state"].Text) != "Leader" {
+		t.Errorf("%s: RAFT STATUS says %v", n.ID, status)
+	}
+	return term
+}
