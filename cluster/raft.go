@@ -23,7 +23,7 @@ func (n *Node) raftConfig() *raft.Config {
 	c.HeartbeatTimeout = n.cfg.ElectionTimeout
 	c.ElectionTimeout = n.cfg.ElectionTimeout
 	c.LeaderLeaseTimeout = n.cfg.ElectionTimeout // heartbeats may wait for a follower's disk
-	c.CommitTimeout = min(50*time.Millisecond, n.cfg.ElectionTimeout/5)
+	c.CommitTimeout = n.cfg.ElectionTimeout / 3
 	c.MaxAppendEntries = 64
 	c.ShutdownOnRemove = false
 	c.SnapshotThreshold = math.MaxUint64 // they are made by bytes

@@ -181,9 +181,14 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 // timer of its own that runs out costs more than the heartbeat.
 func (t *transport) hold(p *peer, term uint64) {
 	most := t.node.cfg.ElectionTimeout / heartbeats
-	alone := time.NewTimer(most)
+	alone := time.NewTimer(most) // put off by beats while the peer answers
 	defer alone.Stop()
-	for clock.Mono()-p.lastAnswer(term) < most {
+	for {
+		left := p.lastAnswer(term) + most - clock.Mono()
+		if left <= 0 {
+			return
+		}
+		alone.Reset(left)
 		select {
 		case <-t.node.pulse.wait():
 		case <-alone.C:
@@ -193,7 +198,6 @@ func (t *transport) hold(p *peer, term uint64) {
 		if r := t.node.raftNode(); r == nil || r.State() != raft.Leader || r.CurrentTerm() != term {
 			return
 		}
-		alone.Reset(most)
 	}
 }
 
