@@ -118,7 +118,7 @@ func (h *sightings) judge(bound time.Duration) (wrong []string, judged int) {
 			judged++
 		}
 		if within(never[c.says], must) {
-			wrong = append(wrong, fmt.Sprintf("%s said at %v by %s that %s is master, which it was not from %v before", c.by, c.span, c.how, c.says, bound))
+			wrong = append(wrong, fmt.Sprintf("%s said at %v by %s that %s is master, which it was at no time in %v", c.by, c.span, c.how, c.says, must))
 		}
 	}
 	return wrong, judged

@@ -21,7 +21,7 @@ const askEvery = 5 * time.Millisecond
 // The watcher's patience with a question before it asks on another connection, and with
 // those it has left waiting: a node that is stopped answers them when it goes on.
 const (
-	askPatience  = 300 * time.Millisecond
+	askPatience  = 60 * time.Millisecond
 	leftPatience = 20 * time.Second
 	mostLeft     = 40
 )
@@ -274,10 +274,8 @@ func disturbances() []disturbance {
 		{"partition", true, func(t *testing.T, c *testkit.Cluster, n *testkit.Node) {
 			t.Helper()
 			var others []string
-			for _, o := range c.Nodes {
-				if o != n {
-					others = append(others, o.ID)
-				}
+			for _, o := range besides(c, n) {
+				others = append(others, o.ID)
 			}
 			inject(t, n, map[string]any{"cut": others})
 			testkit.Eventually(t, 5*time.Second, "the node is cut off", func() error {
@@ -287,6 +285,7 @@ func disturbances() []disturbance {
 			t.Helper()
 			inject(t, n, nil)
 		}},
+		{"a replica that sleeps through a change", false, sleepThrough, wake},
 		{"clean stop", false, func(t *testing.T, _ *testkit.Cluster, n *testkit.Node) {
 			t.Helper()
 			if code := n.Term(10 * time.Second); code != 0 {
@@ -294,6 +293,42 @@ func disturbances() []disturbance {
 			}
 		}, start},
 	}
+}
+
+// sleepThrough suspends a replica, and has the other one become master meanwhile.
+func sleepThrough(t *testing.T, c *testkit.Cluster, n *testkit.Node) {
+	t.Helper()
+	others := besides(c, n)
+	others[0].Stop()
+	testkit.Eventually(t, formLimit, others[1].ID+" is master", func() error {
+		n.Kill9()
+		n.Start()
+		var role string
+		testkit.Eventually(t, formLimit, "a master", func() error {
+			for _, o := range []*testkit.Node{n, others[1]} {
+				if got, err := testkit.Role(o.Addr()); err == nil && got == "master" {
+					role = o.ID
+					return nil
+				}
+			}
+			return errors.New("there is none")
+		})
+		return testkit.Check(role == others[1].ID, "%s is", role)
+	})
+}
+
+// wake lets the replica go on that sleepThrough has suspended.
+func wake(_ *testing.T, c *testkit.Cluster, n *testkit.Node) { besides(c, n)[0].Cont() }
+
+// besides are the other nodes.
+func besides(c *testkit.Cluster, n *testkit.Node) []*testkit.Node {
+	var list []*testkit.Node
+	for _, o := range c.Nodes {
+		if o != n {
+			list = append(list, o)
+		}
+	}
+	return list
 }
 
 // P3: a watcher that asks every data and Sentinel port every 5 ms, over kills,
