@@ -3,12 +3,14 @@ package integration_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/holdfast/holdfast/internal/testkit"
+	"github.com/holdfast/holdfast/raftfsm"
 )
 
 // recorder keeps what a Sentinel port publishes, on all channels.
@@ -152,13 +154,13 @@ func TestEventsTellWhatHappens(t *testing.T) {
 	comesAndGoes(t, c, n, record(t, m), onR, onX)
 }
 
-// levelReached waits until the nodes' apply level is the highest.
+// levelReached waits until masters record health, and have.
 func levelReached(t *testing.T, nodes []*testkit.Node) {
 	t.Helper()
 	testkit.Eventually(t, formLimit, "health is recorded", func() error {
 		for _, n := range nodes {
-			if got := level(t, n); got < "3" {
-				return fmt.Errorf("%s has level %s", n.ID, got)
+			if got, err := strconv.Atoi(level(t, n)); err != nil || got < raftfsm.LevelHealth {
+				return fmt.Errorf("%s has level %d: %w", n.ID, got, err)
 			}
 		}
 		return nil
