@@ -14,7 +14,7 @@ import (
 )
 
 // slack is what timing bounds are multiplied by where a test may share the machine.
-func slack(d time.Duration) time.Duration { return d * pick[time.Duration](10, 1) }
+func slack(bound time.Duration) time.Duration { return pick(10*bound, bound) }
 
 // askOnce asks a Sentinel port for the master on a connection of its own, from the given
 // address of this machine, and tells how long that took.
