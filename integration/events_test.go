@@ -112,7 +112,7 @@ func sentinelName(t *testing.T, n, master *testkit.Node) string {
 
 // P3, P8: what becomes of nodes is told with the names and payloads of Sentinel, by
 // every node that is there, in the same order: a replica that goes and comes back, a
-// master that crashes and comes back, a node that joins and leaves.
+// master that crashes and comes back, a handover, a node that joins and leaves.
 func TestEventsTellWhatHappens(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{})
 	at := c.WaitMaster(formLimit)
@@ -151,7 +151,33 @@ func TestEventsTellWhatHappens(t *testing.T) {
 		"+convert-to-slave " + slave(m, n), "+role-change " + slave(m, n) + " new reported role is slave",
 	})
 	c.WaitWhole(formLimit)
-	comesAndGoes(t, c, n, record(t, m), onR, onX)
+	onM = record(t, m)
+	comesAndGoes(t, c, handsOver(t, c, n, onM, onR, onX), onM, onR, onX)
+}
+
+// handsOver has the master hand over to another node, which it returns.
+func handsOver(t *testing.T, c *testkit.Cluster, from *testkit.Node, on ...*recorder) *testkit.Node {
+	t.Helper()
+	was := marks(on...)
+	testkit.MustDial(t, from.SentinelAddr()).MustDo(t, "SENTINEL", "FAILOVER", testkit.MasterName)
+	var to *testkit.Node
+	testkit.Eventually(t, formLimit, "another master", func() error {
+		at, err := c.FindMaster()
+		if err != nil {
+			return err
+		}
+		to = c.Nodes[at]
+		return testkit.Check(to != from, "%s is master still", from.ID)
+	})
+	var other *testkit.Node
+	for _, n := range c.Nodes {
+		if n != from && n != to {
+			other = n
+		}
+	}
+	wants(t, "a handover", was, append(failoverStory(c, from, to, other, false),
+		"+convert-to-slave "+slave(from, to), "+role-change "+slave(from, to)+" new reported role is slave"))
+	return to
 }
 
 // levelReached waits until masters record health, and have.

@@ -286,6 +286,10 @@ func disturbances() []disturbance {
 			inject(t, n, nil)
 		}},
 		{"a replica that sleeps through a change", false, sleepThrough, wake},
+		{"handover", false, func(t *testing.T, _ *testkit.Cluster, n *testkit.Node) {
+			t.Helper()
+			testkit.MustDial(t, n.SentinelAddr()).MustDo(t, "SENTINEL", "FAILOVER", testkit.MasterName)
+		}, func(*testing.T, *testkit.Cluster, *testkit.Node) {}},
 		{"clean stop", false, func(t *testing.T, _ *testkit.Cluster, n *testkit.Node) {
 			t.Helper()
 			if code := n.Term(10 * time.Second); code != 0 {
@@ -332,7 +336,7 @@ func besides(c *testkit.Cluster, n *testkit.Node) []*testkit.Node {
 }
 
 // P3: a watcher that asks every data and Sentinel port every 5 ms, over kills,
-// suspensions, partitions and clean stops of masters, gets no reply that names a master
+// suspensions, partitions, handovers and clean stops of masters, gets no reply that names a master
 // which was none when it had to be (itself: between request and reply; another: within two
 // election timeouts before), sees no two masters accept writes, and hears no
 // +switch-master before the new master takes a write.
