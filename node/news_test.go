@@ -157,6 +157,30 @@ func TestMasterIsAnnouncedWithoutTheLog(t *testing.T) {
 	}
 }
 
+// P3, P8. A node's new address is told when replies show it, which can be after the log
+// has told it, once, and under every name of the master.
+func TestMovedNodesAreAnnounced(t *testing.T) {
+	n := still(t, "master-name", "one,two")
+	l := listenTo(t, n)
+	n.logs("n2", 5)
+	v := naming("n2", 5)
+	v.Peers = []cluster.PeerView{{ID: "n2", Info: []byte(`{"ID":"n2","RunID":"` + strings.Repeat("n2", 20) + `","DataHost":"10.0.0.2","DataPort":6379,"SentinelHost":"10.0.0.2","SentinelPort":26379}`)}}
+	l.after(v)
+	n.logs("", 5) // as the entry does that holds the new address
+	if got := l.after(v); len(got) > 0 {
+		t.Errorf("before replies show it: %q", got)
+	}
+	v.Peers = []cluster.PeerView{{ID: "n2", Info: []byte(strings.Replace(string(v.Peers[0].Info), "6379", "7000", 1))}}
+	got := l.after(v)
+	if channels(got) != strings.TrimSpace(strings.Repeat("+switch-master +slave +slave switch-master ", 2)) ||
+		got[0] != "+switch-master one 10.0.0.2 6379 10.0.0.2 7000" || got[4] != "+switch-master two 10.0.0.2 6379 10.0.0.2 7000" {
+		t.Errorf("the master's: %q", got)
+	}
+	if got := l.after(v); len(got) > 0 {
+		t.Errorf("told again: %q", got)
+	}
+}
+
 // P7. Without a master that can be named, what waits to be told is bounded, and nothing of
 // how things are is lost.
 func TestWaitingNewsAreBounded(t *testing.T) {
