@@ -42,6 +42,27 @@ func TestTransportKeepsPreVote(t *testing.T) {
 	}
 }
 
+// A leader knows whether the one before it has handed over to it or was lost.
+func TestLeaderKnowsOfAHandover(t *testing.T) {
+	c := started(t, nil)
+	old := c.leader()
+	if old.node.View().Transferred {
+		t.Error("the first leader has it from nobody")
+	}
+	to := c.others(old)[0]
+	if err := old.node.HandOver(to.id); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the successor leads by a handover", func() bool {
+		v := to.node.View()
+		return v.RaftLeader && v.Transferred
+	})
+	c.kill(to.id)
+	if l := c.leader(); l.node.View().Transferred {
+		t.Errorf("%s leads by a handover although the leader was lost", l.id)
+	}
+}
+
 // When the leader is gone another one is elected, knows every acknowledged write,
 // and the old one comes back as its follower.
 func TestFailoverKeepsAcknowledgedWrites(t *testing.T) {

@@ -95,7 +95,10 @@ type watch struct {
 	changing  chan struct{} // holds one while a change of the configuration is under way
 	doubt     atomic.Bool   // another node does not know this one any more
 	elections atomic.Uint64 // this node has won
-	started   time.Duration // clock.Boot
+
+	transferred atomic.Uint64 // term this node was last a candidate in because a leader has handed over to it
+
+	started time.Duration // clock.Boot
 
 	waitLogged time.Duration // clock.Mono; owned, with waitText, by the goroutine that forms the cluster, then by settle
 	waitText   string        // what was logged then

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"encoding/binary"
 	"sync"
 	"time"
 )
@@ -35,6 +36,21 @@ type peer struct {
 type process struct {
 	instance [16]byte
 	seen     time.Duration // clock.Boot; 0 if it is known to be gone
+}
+
+// number names a process, by what it has drawn. It is 0 for none.
+func (p process) number() uint64 {
+	if p.instance == [16]byte{} {
+		return 0
+	}
+	return binary.BigEndian.Uint64(p.instance[:]) | 1
+}
+
+// process names the process that was last seen to be this peer.
+func (p *peer) process() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.alive.number()
 }
 
 // address is where to dial the peer next. An address it has told wins over the

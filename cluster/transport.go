@@ -272,6 +272,9 @@ func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 
 // RequestVote asks for a vote.
 func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if args.LeadershipTransfer {
+		t.node.transferred.Store(args.Term) // before it can be won
+	}
 	if err := t.node.hooks.cut(string(id)); err != nil {
 		return err
 	}

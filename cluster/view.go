@@ -20,6 +20,9 @@ type View struct {
 	// it: no higher term, contact with the majority, no hanging append. It says
 	// nothing of what other nodes have done meanwhile: Confirm does.
 	RaftLeader, IsLeader bool
+	// Transferred: this node leads Term because the leader before it has handed over to it.
+	Transferred bool
+	Process     uint64 // drawn by this process at its start, never 0
 	// Leader is the node that may be named as master now: it was confirmed within two
 	// election timeouts. "" if there is none.
 	Leader     string
@@ -40,6 +43,9 @@ type View struct {
 	leaderUntil, quorumUntil time.Duration // clock.Boot
 }
 
+// LeaderUntil is until when, by clock.Boot, Leader may be named by what is known so far.
+func (v *View) LeaderUntil() time.Duration { return v.leaderUntil }
+
 // PeerView is another node.
 type PeerView struct {
 	ID      string
@@ -49,6 +55,7 @@ type PeerView struct {
 	Contact bool          // it has answered a ping of the last two election timeouts
 	Linked  bool          // the connection on which it is asked is up
 	Age     time.Duration // since the last ping it has answered, or since this node's start
+	Process uint64        // that of its View, of the process seen last; 0 if none was
 	Info    []byte        // its Source.Info; not to be changed
 	Term    uint64
 	Applied uint64 // index its state machine had reached
@@ -122,6 +129,7 @@ func (n *Node) observe(now time.Duration) *View {
 		Self:        n.cfg.NodeID,
 		State:       "forming",
 		Cluster:     n.clusterID(),
+		Process:     process{instance: n.instance}.number(),
 		Waiting:     *n.waiting.Load(),
 		quorumUntil: n.quorumUntil(),
 	}
@@ -132,6 +140,7 @@ func (n *Node) observe(now time.Duration) *View {
 		v.Term = r.CurrentTerm()
 		v.State = r.State().String()
 		v.RaftLeader = r.State() == raft.Leader && n.highest.Load() <= v.Term
+		v.Transferred = v.RaftLeader && n.transferred.Load() == v.Term
 	}
 	n.sawOwnTerm(v, now)
 	v.Peers = n.peerViews(v, now)
@@ -178,7 +187,7 @@ func (n *Node) peerViews(v *View, now time.Duration) []PeerView {
 		}
 		list = append(list, PeerView{
 			ID: p.id, Addr: p.announced(), Voter: slices.Contains(v.Voters, p.id),
-			Contact: p.contact(now, n.window()), Linked: p.link.up(), Age: now - asked,
+			Contact: p.contact(now, n.window()), Linked: p.link.up(), Age: now - asked, Process: p.process(),
 			DiskLow: rep.low, Info: rep.info, Term: rep.term, Applied: rep.applied, Acked: acked,
 		})
 	}
@@ -266,7 +275,7 @@ func differs(old, v *View) bool {
 	}
 	for i := range v.Peers {
 		a, b := &old.Peers[i], &v.Peers[i]
-		if a.DiskLow != b.DiskLow || a.Contact != b.Contact || a.Linked != b.Linked || a.Addr != b.Addr || string(a.Info) != string(b.Info) {
+		if a.DiskLow != b.DiskLow || a.Process != b.Process || a.Contact != b.Contact || a.Linked != b.Linked || a.Addr != b.Addr || string(a.Info) != string(b.Info) {
 			return true
 		}
 	}

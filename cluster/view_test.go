@@ -140,6 +140,26 @@ func TestChangedHintsAtChangesOnly(t *testing.T) {
 	}
 }
 
+// A view tells the processes of all nodes, and hints at another one.
+func TestViewTellsProcesses(t *testing.T) {
+	n, now := viewer(t)
+	n.peer("n2").meet(&hello{instance: [16]byte{1}}, now.Boot(), time.Minute)
+	n.publish()
+	v := n.View()
+	if v.Process == 0 || v.Peers[0].Process == 0 || v.Peers[0].Process == v.Process || v.Peers[1].Process != 0 {
+		t.Errorf("own %d, others %d and %d", v.Process, v.Peers[0].Process, v.Peers[1].Process)
+	}
+	for len(n.changed) > 0 {
+		<-n.changed
+	}
+	n.peer("n2").parted([16]byte{1})
+	n.peer("n2").meet(&hello{instance: [16]byte{2}}, now.Boot(), time.Minute)
+	n.publish()
+	if again := n.View(); again.Peers[0].Process == v.Peers[0].Process || len(n.changed) != 1 {
+		t.Error("another process is not told")
+	}
+}
+
 // Answers count by majorities of every configuration that may still be in force.
 func TestQuorumNeedsEveryConfigurationInForce(t *testing.T) {
 	abc := voterSet{index: 1, mask: 0b111, voters: 3}

@@ -186,7 +186,7 @@ func TestSwitchMasterIsPublished(t *testing.T) {
 		}
 		s := testkit.MustDial(t, n.SentinelAddr())
 		s.MustDo(t, "SUBSCRIBE", "+switch-master")
-		if _, err := s.Do("PSUBSCRIBE", "+slave*"); err != nil {
+		if _, err := s.Do("PSUBSCRIBE", "+slave"); err != nil {
 			t.Fatal(err)
 		}
 		subscribers[i] = s

@@ -126,6 +126,7 @@ func (n *Node) keepMembers(ctx context.Context) error {
 		if n.roles.Role().Master {
 			v := n.raft.View()
 			n.recordMembers(ctx, &v)
+			n.recordHealth(ctx, &v)
 			n.raiseLevel(ctx, &v)
 			n.yield() //nolint:contextcheck // a handover has bounds of its own
 		}

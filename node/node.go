@@ -39,6 +39,7 @@ type Node struct {
 	roles     roles
 	told      told
 	reign     reign
+	news      news
 	handovers handovers
 	saves     saves
 	timings   *timings
@@ -120,6 +121,7 @@ func (n *Node) build(cfg *Config) error {
 	n.roles.init()
 	n.steering, n.ticking = make(chan struct{}, 1), make(chan struct{}, 1)
 	n.reign.init()
+	n.news.init()
 	n.saves.init(n.clock.WallMilli() / 1000)
 	n.audit.init()
 	n.announced.init()
@@ -185,6 +187,7 @@ func (n *Node) run(ctx context.Context) error {
 	inner.start("roles", n.watchRoles)
 	inner.start("members", n.keepMembers)
 	inner.start("announced", n.keepAnnounced)
+	inner.start("news", n.tellNews)
 	inner.start("time", n.keepTime)
 	inner.start("audit", n.keepAudited)
 	inner.start("alerts", n.watchAlerts)

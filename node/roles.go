@@ -8,25 +8,26 @@ import (
 	"github.com/holdfast/holdfast/cluster"
 	"github.com/holdfast/holdfast/config"
 	"github.com/holdfast/holdfast/respserver"
-	"github.com/holdfast/holdfast/sentinelapi"
 )
 
 // roles is what this node is to its clients. It follows the cluster's View,
 // which is a level: every hint leads to another look at the whole.
 type roles struct {
 	current    atomic.Pointer[respserver.Role]
-	hint       chan struct{}            // something other than the View may have changed
-	beat       chan struct{}            // time has passed
-	recording  chan struct{}            // keepMembers is to look
-	quorum     atomic.Bool              // this node has contact with a majority
-	lastMaster atomic.Pointer[sighting] // the last master that was named
-	looked     atomic.Int64             // clock.Boot of the last look
+	hint       chan struct{}                // something other than the View may have changed
+	beat       chan struct{}                // time has passed
+	recording  chan struct{}                // keepMembers is to look
+	quorum     atomic.Bool                  // this node has contact with a majority
+	lastMaster atomic.Pointer[sighting]     // the last master that was named
+	followed   atomic.Pointer[cluster.View] // what the role was made of
+
+	recordedIn uint64       // term in which this node has last recorded the health of all; of the goroutine of keepMembers
+	looked     atomic.Int64 // clock.Boot of the last look
 
 	// The rest belongs to the goroutine of watchRoles.
-	announced sentinelapi.View // the last view with a master that subscribers were told
-	since     time.Duration    // clock.Boot when this node last became master
-	agreed    bool             // the cluster has held it for the established leader since then
-	compared  bool             // its settings were compared with the cluster's
+	since    time.Duration // clock.Boot when this node last became master
+	agreed   bool          // the cluster has held it for the established leader since then
+	compared bool          // its settings were compared with the cluster's
 }
 
 func (r *roles) init() {
@@ -113,7 +114,11 @@ func (n *Node) follow(v cluster.View) {
 	if next.Master != last.Master || next.Loading != last.Loading {
 		n.log.Info("role", "master", next.Master, "loading", next.Loading, "term", v.Term, "leader", v.Leader)
 	}
-	n.tellSubscribers(&v)
+	if next.Master && (n.unrecorded(&v) || !last.Master) {
+		poke(n.roles.recording)
+	}
+	n.roles.followed.Store(&v)
+	poke(n.news.hint)
 }
 
 // serves tells whether this node is to be master. The cluster agrees as soon as
@@ -162,6 +167,7 @@ func (n *Node) roleOf(v *cluster.View, serves bool) respserver.Role {
 	}
 	if m, ok := n.member(v, v.Leader); ok {
 		r.MasterHost, r.MasterPort, r.LinkUp = m.DataHost, m.DataPort, true
+		r.NamedUntil = v.LeaderUntil()
 	}
 	return r
 }
@@ -195,19 +201,4 @@ func (n *Node) followQuorum(v *cluster.View) {
 		n.log.Warn("contact with the majority lost; Sentinel clients are sent away")
 	}
 	n.sentinel.CloseClients() // and those who came in between
-}
-
-// tellSubscribers publishes what has changed for Sentinel clients, under each name of
-// the master: after the new master serves and after replies show the new view.
-func (n *Node) tellSubscribers(v *cluster.View) {
-	view := n.sentinelView(v)
-	if !view.MasterKnown || !v.Ready {
-		return
-	}
-	for _, name := range view.Names {
-		for _, m := range sentinelapi.Diff(n.roles.announced.For(name), view.For(name)) {
-			n.hub.Publish(m.Channel, []byte(m.Payload))
-		}
-	}
-	n.roles.announced = view
 }

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -129,49 +128,6 @@ func TestReplicaNamesTheMaster(t *testing.T) {
 	n.follow(v)
 	if r := n.roles.Role(); r.MasterHost != "" || r.MasterPort != 0 || r.LinkUp {
 		t.Errorf("without a master: %+v", r)
-	}
-}
-
-// Subscribers hear of a new master once, with one +slave per replica after it, and
-// nothing of the master that was there when this node came, nor while it has not
-// caught up.
-func TestSubscribersHearOfChanges(t *testing.T) {
-	n := still(t)
-	s := n.hub.Subscriber(nil)
-	defer s.Close()
-	s.PSubscribe("*")
-	take := func() []string {
-		var heard []string
-		for _, m := range s.Take(nil) {
-			heard = append(heard, m.Channel+" "+string(m.Payload))
-		}
-		return heard
-	}
-	v := cluster.View{Self: "n1", Term: 5, Quorum: true, Ready: true, Leader: "n2", Voters: []string{"n1", "n2", "n3"}}
-	n.follow(v)
-	if got := take(); len(got) > 0 {
-		t.Errorf("the first master is announced: %q", got)
-	}
-	v.Leader = ""
-	n.follow(v)
-	v.Leader, v.Term, v.Ready = "n3", 6, false
-	n.follow(v)
-	if got := take(); len(got) > 0 {
-		t.Errorf("a master is announced by a node that has not caught up: %q", got)
-	}
-	v.Ready = true
-	n.follow(v)
-	n.follow(v)
-	self := n.sentinelView(&v).Nodes[0]
-	want := []string{
-		"+switch-master mymaster 10.0.0.2 6379 10.0.0.3 6379",
-		"+slave slave " + self.Data.String() + " " + self.Data.Host + " " + itoa(self.Data.Port) + " @ mymaster 10.0.0.3 6379",
-		"+slave slave 10.0.0.2:6379 10.0.0.2 6379 @ mymaster 10.0.0.3 6379",
-		"switch-master mymaster 10.0.0.2 6379 10.0.0.3 6379",
-	}
-	got := take()
-	if !slices.Equal(got, want) {
-		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

@@ -175,10 +175,13 @@ func outputLimit(l config.OutputLimit) respserver.OutputLimit {
 	return respserver.OutputLimit{Hard: l.Hard, Soft: l.Soft, SoftFor: l.SoftFor}
 }
 
-// hubLimits bound what may wait for one subscriber.
+// hubLimits bound what may wait for one subscriber, and for all of a port.
 func hubLimits(c *config.Config) pubsub.Limits {
-	return pubsub.Limits{Bytes: c.ClientOutputBufferLimit.PubSub.Hard, Messages: maxMessages}
+	return pubsub.Limits{Bytes: c.ClientOutputBufferLimit.PubSub.Hard, Messages: maxMessages, Total: maxHub}
 }
+
+// maxHub is what subscriptions and waiting messages of one port may take, in bytes.
+const maxHub = 128 << 20
 
 // maxMessages bounds the messages that may wait for one subscriber, whatever
 // their size.

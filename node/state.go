@@ -47,6 +47,7 @@ func (n *Node) openState(cfg *config.Config, own []net.Listener, table *command.
 		NodeID:    cfg.NodeID,
 		ClusterID: n.clusterID,
 		Settings:  replicated(cfg),
+		Health:    n.healthAtElection,
 	})
 	return nil
 }
@@ -139,6 +140,7 @@ func (n *Node) Applied(u raftfsm.Update) {
 	var sys store.System
 	n.fsm.View(0, func(r *store.Reader) { sys = r.System() })
 	n.system.Store(&sys)
+	n.news.applied(&u, &sys, n.clock.Boot())
 	n.roles.look()
 }
 

@@ -121,5 +121,28 @@ func (n *Node) sentinelNode(v *cluster.View, m store.Member) sentinelapi.Node {
 			node.LinkUp, node.LinkDown = false, p.Age.Milliseconds()
 		}
 	}
+	if v.Leader != "" && v.Leader != m.ID {
+		n.showRecord(&node)
+	}
 	return node
+}
+
+// showRecord makes what this node sees of a replica agree with what subscribers are told
+// of it while there is a master: down as long as the master says so. If the master says
+// that it is up again, this node takes that for true for a moment, until it has to be in
+// contact as well.
+func (n *Node) showRecord(node *sentinelapi.Node) {
+	h, ok := n.health()[node.ID]
+	if !ok || h.Down == node.Down && !node.Cut {
+		return
+	}
+	since := n.news.since(node.ID, n.clock.Boot())
+	switch {
+	case h.Down && !node.Down:
+		node.Down, node.DownFor = true, since.Milliseconds()
+		node.LinkUp, node.LinkDown = false, since.Milliseconds()
+	case !h.Down && since < n.masterBound():
+		node.Down, node.Cut, node.DownFor = false, false, 0
+		node.LinkUp, node.LinkDown = true, 0
+	}
 }

@@ -34,7 +34,14 @@ func (m *Message) cost() int64 {
 type Limits struct {
 	Bytes    int64 // of channels, patterns and payloads, and a constant for each message or subscription
 	Messages int
+	// Total bounds the bytes of all subscribers together: beyond it those are closed that
+	// would add to their own and have more than Share.
+	Total int64
 }
+
+// Share is what a subscriber may cost in bytes, queue and subscriptions together, however
+// much the others do.
+const Share = 16 << 10
 
 func (l Limits) exceeded(bytes int64, messages int) bool {
 	return (l.Bytes > 0 && bytes > l.Bytes) || (l.Messages > 0 && messages > l.Messages)
@@ -47,6 +54,7 @@ type Hub struct {
 	limits   Limits
 	channels map[string]*topic
 	patterns map[string]*topic
+	total    int64     // what all subscribers cost, in bytes
 	round    uint64    // counts the messages
 	order    list.List // of the patterns' topics, as they were first subscribed to: the order of delivery
 }
@@ -157,6 +165,19 @@ func (h *Hub) tiredLocked(t *topic) bool {
 		}
 	}
 	return true
+}
+
+// crowdedLocked tells whether a subscriber that has this much more to keep would be too
+// much for the hub.
+func (h *Hub) crowdedLocked(s *Subscriber, more int64) bool {
+	return h.limits.Total > 0 && h.total+more > h.limits.Total && s.bytes+s.names+more > Share
+}
+
+// Cost is what all subscribers cost at present, in bytes.
+func (h *Hub) Cost() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.total
 }
 
 // Channels are the channels with subscribers whose names match pattern, sorted;

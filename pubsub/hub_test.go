@@ -417,3 +417,48 @@ func BenchmarkPublish(b *testing.B) {
 		}
 	}
 }
+
+// P7. All subscribers together take no more than the total and a share each: beyond it
+// those are closed that have more than their share, and no others.
+func TestSubscribersShareATotal(t *testing.T) {
+	const total = 1 << 20
+	hub := pubsub.NewHub(pubsub.Limits{Total: total})
+	closed := map[int]bool{}
+	var all []*pubsub.Subscriber
+	for i := range 100 {
+		s := hub.Subscriber(func() { closed[i] = true })
+		s.Subscribe("few")
+		if i < 10 {
+			s.PSubscribe("many*")
+		}
+		all = append(all, s)
+	}
+	for range 1000 {
+		hub.Publish("many", make([]byte, 1000))
+		if got, most := hub.Cost(), int64(total+100*pubsub.Share); got > most {
+			t.Fatalf("%d bytes, more than %d", got, most)
+		}
+	}
+	for i := range 10 {
+		if !closed[i] {
+			t.Errorf("%d was not closed", i)
+		}
+	}
+	for range 5 {
+		check(t, "the modest", hub.Publish("few", make([]byte, 1000)), 90)
+	}
+	check(t, "closed", len(closed), 10)
+
+	hub.SetLimits(pubsub.Limits{Total: hub.Cost()})
+	greedy := 0
+	s := hub.Subscriber(func() { greedy++ })
+	for i := 0; greedy == 0 && i < 1000; i++ {
+		s.Subscribe(fmt.Sprint("channel", i))
+	}
+	check(t, "one with many names", greedy, 1)
+	for _, s := range all {
+		s.Take(nil)
+		s.Close()
+	}
+	check(t, "left", hub.Cost(), int64(0))
+}

@@ -75,8 +75,10 @@ func (s *Subscriber) join(own map[string]struct{}, topics map[string]*topic, nam
 		t := s.hub.joinLocked(s, topics, name)
 		joined(t)
 		own[t.name] = struct{}{}
+		crowded := s.hub.crowdedLocked(s, cost(name))
 		s.names += cost(name)
-		overflown = s.hub.limits.exceeded(s.names, 0) && s.closeLocked()
+		s.hub.total += cost(name)
+		overflown = (crowded || s.hub.limits.exceeded(s.names, 0)) && s.closeLocked()
 	}
 	n := s.countLocked()
 	s.hub.mu.Unlock()
@@ -94,6 +96,7 @@ func (s *Subscriber) leave(own map[string]struct{}, topics map[string]*topic, na
 		s.hub.leaveLocked(s, topics, name)
 		delete(own, name)
 		s.names -= cost(name)
+		s.hub.total -= cost(name)
 	}
 	return s.countLocked()
 }
@@ -143,6 +146,7 @@ func (s *Subscriber) Take(spare []Message) []Message {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	waiting := s.queue
+	s.hub.total -= s.bytes
 	s.queue, s.bytes = spare[:0], 0
 	return waiting
 }
@@ -174,6 +178,7 @@ func (s *Subscriber) closeLocked() bool {
 	}
 	clear(s.channels)
 	clear(s.patterns)
+	s.hub.total -= s.bytes + s.names
 	s.queue, s.bytes, s.names, s.closed = nil, 0, 0, true
 	close(s.ready)
 	return true
@@ -183,10 +188,11 @@ func (s *Subscriber) closeLocked() bool {
 // is too long for it.
 func (s *Subscriber) enqueueLocked(m Message) bool {
 	bytes := s.bytes + m.cost()
-	if s.hub.limits.exceeded(bytes, len(s.queue)+1) {
+	if s.hub.limits.exceeded(bytes, len(s.queue)+1) || s.hub.crowdedLocked(s, m.cost()) {
 		return false
 	}
 	s.queue, s.bytes = append(s.queue, m), bytes
+	s.hub.total += m.cost()
 	select {
 	case s.ready <- struct{}{}:
 	default:

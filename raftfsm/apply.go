@@ -142,6 +142,9 @@ func (a *applier) runUnit(tx *store.Tx, u *unit) resp.Value {
 	case unitLevel:
 		tx.Begin(0)
 		tx.ChangeSystem(func(s *store.System) { s.Level = max(s.Level, a.level) })
+	case unitHealth:
+		tx.Begin(0)
+		tx.ChangeSystem(func(s *store.System) { s.Health = u.health })
 	}
 	return resp.None
 }

@@ -2,7 +2,9 @@ package raftfsm
 
 import (
 	"encoding/binary"
+	"maps"
 	"math/bits"
+	"slices"
 
 	"github.com/holdfast/holdfast/store"
 )
@@ -147,4 +149,50 @@ func (d *decoder) member() store.Member {
 		Version:      d.text(),
 		Level:        int(d.int64()),
 	}
+}
+
+// Flags of a node's health.
+const (
+	healthDown    = 1
+	healthDeposed = 2
+)
+
+// appendHealth writes nodes in order of their ids.
+func appendHealth(dst []byte, health map[string]store.Health) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(health)))
+	for _, id := range slices.Sorted(maps.Keys(health)) {
+		h := health[id]
+		var flags byte
+		if h.Down {
+			flags |= healthDown
+		}
+		if h.Deposed {
+			flags |= healthDeposed
+		}
+		dst = append(appendBytes(dst, id), flags)
+		dst = binary.LittleEndian.AppendUint64(dst, h.Process)
+	}
+	return dst
+}
+
+func (d *decoder) health() map[string]store.Health {
+	n := d.count()
+	if n > maxMembers {
+		d.fail()
+		return nil
+	}
+	all := make(map[string]store.Health, n)
+	last := ""
+	for i := range n {
+		id, flags := d.text(), d.byte()
+		if i > 0 && id <= last || flags > healthDown|healthDeposed {
+			d.fail()
+		}
+		last = id
+		all[id] = store.Health{Down: flags&healthDown != 0, Deposed: flags&healthDeposed != 0, Process: d.fixed64()}
+		if d.bad {
+			return nil
+		}
+	}
+	return all
 }

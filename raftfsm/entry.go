@@ -16,13 +16,17 @@ import (
 //
 //	1  the first release
 //	2  the cluster's level itself is replicated
-const Level = 2
+//	3  masters record the health of the nodes
+const Level = 3
 
 // firstLevel is that of a cluster whose level was never raised.
 const firstLevel = 1
 
 // levelReplicated is the first level that has unitLevel.
 const levelReplicated = 2
+
+// LevelHealth is the first level that has records of health.
+const LevelHealth = 3
 
 // entryFormat is the version of the encoding, the first byte of every entry.
 const entryFormat = 1
@@ -38,6 +42,7 @@ const (
 	unitMember    unitKind = 5 // a node's addresses
 	unitSettings  unitKind = 6 // replicated settings
 	unitLevel     unitKind = 7 // the cluster's level is that of the entry from here on; from level 2
+	unitHealth    unitKind = 8 // the health of all nodes; from level 3
 )
 
 // Errors that stop a node before it applies an entry.
@@ -89,6 +94,7 @@ type rare struct {
 	establish establishment
 	member    store.Member
 	settings  store.Settings
+	health    map[string]store.Health
 }
 
 // unit is one decoded unit. Its bytes alias the entry.
@@ -261,7 +267,7 @@ func (x *entryDecoder) decode(data []byte) (entryHead, []unit, error) {
 		if err != nil {
 			return entryHead{}, nil, err
 		}
-		if u.kind == unitLevel && h.level < levelReplicated {
+		if u.kind == unitLevel && h.level < levelReplicated || u.kind == unitHealth && h.level < LevelHealth {
 			return entryHead{}, nil, ErrBadEntry
 		}
 		x.units = append(x.units, u)
@@ -337,6 +343,8 @@ func (x *entryDecoder) unit(d *decoder) (unit, error) {
 	case unitSettings:
 		u.settings = d.settings()
 	case unitLevel:
+	case unitHealth:
+		u.health = d.health()
 	default:
 		return u, fmt.Errorf("%w: unit of kind %d", ErrNewerEntry, u.kind)
 	}

@@ -38,8 +38,8 @@ func sampleRequests() []command.Request {
 // sampleEntry is an entry with a unit of every kind.
 func sampleEntry() []byte {
 	reqs := sampleRequests()
-	h := entryHead{level: levelReplicated, stamp: 1_700_000_000_000, seed: 1 << 63, proposal: proposalID{process: 7, seq: 300}}
-	data := appendHead(nil, h, len(reqs)+5)
+	h := entryHead{level: LevelHealth, stamp: 1_700_000_000_000, seed: 1 << 63, proposal: proposalID{process: 7, seq: 300}}
+	data := appendHead(nil, h, len(reqs)+6)
 	data = appendTick(data, []store.Victim{{DB: 1, Key: "k", Deadline: 5}, {Key: "", Deadline: 1 << 40}})
 	data = appendEstablish(data, establishment{
 		node: "n1", clusterID: "c", hashSeed: [2]uint64{1, 2}, settings: store.Settings{Databases: 16, MaxEntryBytes: 1},
@@ -47,6 +47,7 @@ func sampleEntry() []byte {
 	data = appendMember(append(data, byte(unitMember)), store.Member{ID: "n1", DataPort: 6379, SentinelPort: -1, Level: 1})
 	data = appendSettings(append(data, byte(unitSettings)), store.Settings{MaxBulkBytes: 512 << 20})
 	data = append(data, byte(unitLevel))
+	data = appendHealth(append(data, byte(unitHealth)), map[string]store.Health{"n2": {Down: true, Deposed: true, Process: 1 << 63}, "n1": {Process: 7}, "": {Down: true}})
 	for i := range reqs {
 		data = appendRequest(data, &reqs[i])
 	}
@@ -76,6 +77,8 @@ func encodeUnits(h entryHead, units []unit) []byte {
 			dst = appendSettings(append(dst, byte(unitSettings)), u.settings)
 		case unitLevel:
 			dst = append(dst, byte(unitLevel))
+		case unitHealth:
+			dst = appendHealth(append(dst, byte(unitHealth)), u.health)
 		}
 	}
 	return dst
@@ -94,7 +97,7 @@ func TestEntryRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if h.stamp != 1_700_000_000_000 || h.seed != 1<<63 || h.proposal != (proposalID{7, 300}) || len(units) != 10 {
+		if h.stamp != 1_700_000_000_000 || h.seed != 1<<63 || h.proposal != (proposalID{7, 300}) || len(units) != 11 {
 			t.Fatalf("head %+v, %d units", h, len(units))
 		}
 		if !bytes.Equal(encodeUnits(h, units), data) {

@@ -158,3 +158,8 @@ func LevelOf(entry []byte) uint64 {
 	level, _ := d.release()
 	return level
 }
+
+// HealthEntry encodes an entry that records health.
+func HealthEntry(level uint64, stamp int64, health map[string]store.Health) []byte {
+	return appendHealth(append(appendHead(nil, entryHead{level: level, stamp: stamp}, 1), byte(unitHealth)), health)
+}

@@ -25,10 +25,12 @@ type Update struct {
 	// Events are the keyspace events of the entry in order, valid during the
 	// call of Applied only. None are told of a restored snapshot.
 	Events []store.Event
-	// SystemChanged says that settings or members may differ from before.
+	// SystemChanged says that settings, members or their health may differ from before.
 	SystemChanged bool
-	// Establishing says that this is the first entry of its term's master.
+	// Establishing says that this is the first entry of its term's master, and Master
+	// which node that is.
 	Establishing bool
+	Master       string
 	// Restored says that a snapshot took the place of the whole state.
 	Restored bool
 }
@@ -210,7 +212,8 @@ func (f *FSM) step(x *unit, seed uint64, u *Update) resp.Value {
 	switch x.kind {
 	case unitEstablish:
 		u.Establishing, u.SystemChanged = true, true
-	case unitMember, unitSettings, unitLevel:
+		u.Master = x.establish.node
+	case unitMember, unitSettings, unitLevel, unitHealth:
 		u.SystemChanged = true
 	case unitCommand, unitExec, unitTick:
 	}
@@ -222,7 +225,7 @@ func (f *FSM) step(x *unit, seed uint64, u *Update) resp.Value {
 	case unitLevel:
 		f.level.Store(uint64(f.applier.level))
 		f.cfg.Log.Info("the cluster has another apply level", "level", f.applier.level)
-	case unitCommand, unitExec, unitTick, unitMember, unitSettings:
+	case unitCommand, unitExec, unitTick, unitMember, unitSettings, unitHealth:
 	}
 	return reply
 }

@@ -166,6 +166,17 @@ func (p *Proposer) PutSettings(ctx context.Context, s store.Settings) error {
 	return p.put(ctx, x)
 }
 
+// PutHealth makes health what the cluster knows of all its nodes, and returns nil once
+// that was applied here. The cluster's level must be LevelHealth at least.
+func (p *Proposer) PutHealth(ctx context.Context, health map[string]store.Health) error {
+	if level := p.cfg.FSM.Level(); level < LevelHealth {
+		return fmt.Errorf("apply level %d has no records of health", level)
+	}
+	x := newOp(unitHealth)
+	x.unit = appendHealth([]byte{byte(unitHealth)}, health)
+	return p.put(ctx, x)
+}
+
 // RaiseLevel makes level the cluster's apply level, if it is above the present one,
 // and returns nil once that was applied here. Every node must speak it: one that does
 // not stops before it applies the entry.

@@ -56,6 +56,9 @@ type ProposerConfig struct {
 	ClusterID func() string
 	HashSeed  [2]uint64
 	Settings  store.Settings
+	// Health, if set, is the health of all nodes as this one sees it when it becomes
+	// master: its establishing entry records it, from LevelHealth on. It must not block.
+	Health func() map[string]store.Health
 	// TickEvery is how long RunTicks waits at most before it looks for due keys;
 	// 100 ms if zero.
 	TickEvery time.Duration
@@ -316,6 +319,10 @@ func (p *Proposer) encodeOps(ops []*op) (data []byte, units int) {
 			data = appendEstablish(data, establishment{
 				node: p.cfg.NodeID, clusterID: p.cfg.ClusterID(), hashSeed: p.cfg.HashSeed, settings: p.cfg.Settings,
 			})
+			if p.cfg.Health != nil && p.cfg.FSM.Level() >= LevelHealth {
+				data = appendHealth(append(data, byte(unitHealth)), p.cfg.Health())
+				units++
+			}
 		default:
 			data = append(data, x.unit...)
 		}

@@ -145,7 +145,7 @@ func writeStream(w io.Writer, h streamHead, f *store.Frozen) (int64, error) {
 	b.begin(blockHeader)
 	b.write(encodeStreamHead(h))
 	b.begin(blockSystem)
-	b.write(encodeSystem(f.System()))
+	b.write(encodeSystem(f.System(), h.level))
 	b.begin(blockSide)
 	for db := range h.databases {
 		b.write(appendSide(nil, db, f.Side(db)))
@@ -241,8 +241,9 @@ func encodeStreamHead(h streamHead) []byte {
 	return appendInt(dst, h.databases)
 }
 
-// encodeSystem writes the system state, members in order of their ids.
-func encodeSystem(sys store.System) []byte {
+// encodeSystem writes the system state, members in order of their ids. From LevelHealth
+// on their health follows.
+func encodeSystem(sys store.System, level uint64) []byte {
 	dst := appendBytes(nil, sys.ClusterID)
 	dst = binary.LittleEndian.AppendUint64(dst, sys.HashSeed[0])
 	dst = binary.LittleEndian.AppendUint64(dst, sys.HashSeed[1])
@@ -258,6 +259,9 @@ func encodeSystem(sys store.System) []byte {
 	for _, id := range ids {
 		dst = appendBytes(dst, id)
 		dst = appendMember(dst, sys.Members[id])
+	}
+	if level >= LevelHealth {
+		dst = appendHealth(dst, sys.Health)
 	}
 	return dst
 }

@@ -119,7 +119,7 @@ func forge(blocks ...any) []byte {
 // and a length never leads to more memory than the stream has bytes.
 func TestForgedStreamIsRefused(t *testing.T) {
 	head := encodeStreamHead(streamHead{level: 1, databases: 1})
-	system := encodeSystem(store.System{})
+	system := encodeSystem(store.System{}, 1)
 	side := appendSide(nil, 0, store.Side{})
 	end := encodeTrailer([]uint64{0}, 0)
 	one := encodeTrailer([]uint64{1}, 0)
@@ -208,7 +208,7 @@ func FuzzStream(f *testing.F) {
 // FuzzStreamContents fuzzes what stands under right checksums.
 func FuzzStreamContents(f *testing.F) {
 	head := encodeStreamHead(streamHead{level: 1, databases: 2})
-	f.Add(head, encodeSystem(store.System{}), appendSide(appendSide(nil, 0, store.Side{}), 1, store.Side{Removals: []uint64{0, 5}}),
+	f.Add(head, encodeSystem(store.System{}, 1), appendSide(appendSide(nil, 0, store.Side{}), 1, store.Side{Removals: []uint64{0, 5}}),
 		append([]byte{recordSelect, 0, 23}, "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"...), encodeTrailer([]uint64{0, 0}, 1))
 	f.Fuzz(func(t *testing.T, head, system, side, data, end []byte) {
 		stream := forge(blockHeader, head, blockSystem, system, blockSide, side, blockData, data, blockTrailer, end)

@@ -181,7 +181,7 @@ func readStream(r io.Reader, v visitor) error {
 	}
 	steps := []func() error{
 		func() error { return call(v.head, h) },
-		func() error { return b.readSystem(v.system) },
+		func() error { return b.readSystem(h.level, v.system) },
 		func() error { return b.readSides(h.databases, v.side) },
 	}
 	for _, step := range steps {
@@ -230,7 +230,7 @@ func (b *blockReader) readHead() (streamHead, error) {
 	return h, d.close(blockHeader)
 }
 
-func (b *blockReader) readSystem(tell func(sys store.System) error) error {
+func (b *blockReader) readSystem(level uint64, tell func(sys store.System) error) error {
 	d, err := b.whole(blockSystem)
 	if err != nil {
 		return err
@@ -249,6 +249,9 @@ func (b *blockReader) readSystem(tell func(sys store.System) error) error {
 	for range n {
 		id := d.text()
 		sys.Members[id] = d.member()
+	}
+	if level >= LevelHealth {
+		sys.Health = d.health()
 	}
 	if err := d.close(blockSystem); err != nil {
 		return err

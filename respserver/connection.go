@@ -230,6 +230,9 @@ func (c *client) confirmedRole() Role {
 	if r.Master && !c.confirm() {
 		return Role{Loading: r.Loading}
 	}
+	if r.NamedUntil != 0 && c.srv.cfg.Clock.Boot() >= r.NamedUntil {
+		r.MasterHost, r.MasterPort, r.LinkUp = "", 0, false
+	}
 	return r
 }
 

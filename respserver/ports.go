@@ -2,6 +2,7 @@ package respserver
 
 import (
 	"context"
+	"time"
 
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/store"
@@ -52,6 +53,9 @@ type Role struct {
 	// MasterHost and MasterPort are where the master serves clients; empty and 0 if unknown.
 	MasterHost string
 	MasterPort int
+	// NamedUntil is the instant, by clock.Boot, until which the master may be named; 0 for
+	// no limit.
+	NamedUntil time.Duration
 	// DiskShort tells that this master takes no writes, because a disk has too little
 	// space.
 	DiskShort bool

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast/holdfast/resp"
 	"github.com/holdfast/holdfast/respserver"
@@ -58,6 +59,11 @@ func TestMasterIsConfirmed(t *testing.T) {
 	}
 	r.node.setRole(respserver.Role{MasterHost: "10.0.0.1", MasterPort: 6380, LinkUp: true, Loading: true})
 	p.want("ROLE", "[slave 10.0.0.1 :6380 sync :7]")
+	r.node.setRole(respserver.Role{MasterHost: "10.0.0.1", MasterPort: 6380, LinkUp: true, NamedUntil: time.Nanosecond})
+	p.want("ROLE", "[slave  :0 connect :7]") // known once, but too long ago to be named
+	if got := p.do("INFO replication"); !strings.Contains(got, "master_host:\r\nmaster_port:0\r\nmaster_link_status:down\r\n") {
+		t.Errorf("INFO replication: %s", got)
+	}
 }
 
 // INFO shows the sections that are asked for.

@@ -196,9 +196,11 @@ func TestDiffAnnouncesChanges(t *testing.T) {
 	elsewhere := setup()
 	elsewhere.Nodes[0].Data = sentinelapi.Addr{Host: "fd00::1", Port: 7000}
 	grown := setup()
-	grown.Nodes = append(grown.Nodes, sentinelapi.Node{ID: "n4", Data: sentinelapi.Addr{Host: "127.0.0.1", Port: 17104}})
+	grown.Nodes = append(grown.Nodes, sentinelapi.Node{
+		ID: "n4", RunID: "4", Data: sentinelapi.Addr{Host: "127.0.0.1", Port: 17104}, Sentinel: sentinelapi.Addr{Host: "127.0.0.1", Port: 17204},
+	})
 	aged := setup()
-	aged.Term, aged.Nodes[1].Down, aged.Nodes[2].Contact = 9, true, 100
+	aged.Term, aged.Nodes[1].DownFor, aged.Nodes[2].Contact = 9, 70, 100
 
 	toN2 := []sentinelapi.Message{
 		{"+switch-master", "mymaster 127.0.0.1 17101 127.0.0.1 17102"},
@@ -225,6 +227,7 @@ func TestDiffAnnouncesChanges(t *testing.T) {
 		}},
 		{"a new node", setup(), grown, []sentinelapi.Message{
 			{"+slave", "slave 127.0.0.1:17104 127.0.0.1 17104 @ mymaster 127.0.0.1 17101"},
+			{"+sentinel", "sentinel 4 127.0.0.1 17204 @ mymaster 127.0.0.1 17101"},
 		}},
 	}
 	for _, tt := range tests {

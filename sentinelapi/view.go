@@ -28,8 +28,11 @@ type View struct {
 	MasterGone  int64 // while not MasterKnown: for how long
 	// Nodes are the members, in a stable order. The last known master stays among
 	// them until another is known.
-	Nodes  []Node
-	Quorum int // usable nodes that a failover needs
+	Nodes []Node
+	// Recorded: the nodes and their states are what the log says, so that all nodes see
+	// the same and Diff can tell how the master has changed.
+	Recorded bool
+	Quorum   int // usable nodes that a failover needs
 	// DownAfter is the age of contact from which a node counts as down.
 	DownAfter int64
 	// FailoverTimeout is the bound within which a failover is over.
@@ -70,6 +73,8 @@ type Node struct {
 	Contact  int64  // age of the last answered ping; 0 of the node itself
 	Down     bool   // no contact for longer than DownAfter, or known to be stopped
 	DownFor  int64  // while Down: for how long
+	Deposed  bool   // it was the master when it went Down, and has been Down since
+	Process  uint64 // another one after each start of the node; 0 if unknown
 	RoleFor  int64  // for how long it has had its role
 	Offset   int64  // how far its state has come, shown as slave-repl-offset
 	Cut      bool   // the connection to it has ended, and it may be down: shown as disconnected

@@ -70,7 +70,18 @@ func TestDigestCoversAllState(t *testing.T) {
 		"entry size":  func(s *store.System, _ []store.Record, _ []store.Side) { s.Settings.MaxEntryBytes++ },
 		"bulk size":   func(s *store.System, _ []store.Record, _ []store.Side) { s.Settings.MaxBulkBytes++ },
 		"apply level": func(s *store.System, _ []store.Record, _ []store.Side) { s.Level = 2 },
-		"member":      func(s *store.System, _ []store.Record, _ []store.Side) { delete(s.Members, "n1") },
+		"health":      func(s *store.System, _ []store.Record, _ []store.Side) { s.Health = map[string]store.Health{"n1": {}} },
+		"whose":       func(s *store.System, _ []store.Record, _ []store.Side) { s.Health = map[string]store.Health{"n2": {}} },
+		"down": func(s *store.System, _ []store.Record, _ []store.Side) {
+			s.Health = map[string]store.Health{"n1": {Down: true}}
+		},
+		"deposed": func(s *store.System, _ []store.Record, _ []store.Side) {
+			s.Health = map[string]store.Health{"n1": {Deposed: true}}
+		},
+		"process": func(s *store.System, _ []store.Record, _ []store.Side) {
+			s.Health = map[string]store.Health{"n1": {Process: 1}}
+		},
+		"member": func(s *store.System, _ []store.Record, _ []store.Side) { delete(s.Members, "n1") },
 		"run id": func(s *store.System, _ []store.Record, _ []store.Side) {
 			s.Members["n2"] = store.Member{ID: "n2", RunID: "r"}
 		},

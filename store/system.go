@@ -19,6 +19,17 @@ type System struct {
 	Members   map[string]Member // by node id
 	// Level is the apply level of the cluster; 0, which counts as 1, until it was raised.
 	Level int
+	// Health is what Sentinel clients are told of the nodes, by id of those they are told
+	// of; empty until a master has recorded it.
+	Health map[string]Health
+}
+
+// Health is how a node is, as a master has recorded it.
+type Health struct {
+	Down bool // it does not answer
+	// Deposed: it was the master when it was found to be Down, and has been Down since.
+	Deposed bool
+	Process uint64 // drawn by each process of the node at its start; 0 if it was never heard of
 }
 
 // Settings are the settings that change what apply does; equal on all nodes.
@@ -44,7 +55,9 @@ type Member struct {
 func (s System) forChange() System {
 	members := make(map[string]Member, len(s.Members)+1)
 	maps.Copy(members, s.Members)
-	s.Members = members
+	health := make(map[string]Health, len(s.Health)+1)
+	maps.Copy(health, s.Health)
+	s.Members, s.Health = members, health
 	return s
 }
 
@@ -71,7 +84,20 @@ func (s *System) digest(seed uint64) uint64 {
 		}
 		sum += mix(xxh3.HashSeed(b, seed)) // a sum, because the order of a map is none
 	}
+	for id, h := range s.Health {
+		b = appendString(append(b[:0], "health"...), id)
+		b = append(b, flag(h.Down), flag(h.Deposed))
+		b = binary.LittleEndian.AppendUint64(b, h.Process)
+		sum += mix(xxh3.HashSeed(b, seed))
+	}
 	return sum
+}
+
+func flag(set bool) byte {
+	if set {
+		return 1
+	}
+	return 0
 }
 
 func appendString(b []byte, s string) []byte {

@@ -235,6 +235,17 @@ func (c *Client) ReadWithin(limit time.Duration) (Reply, error) {
 	return c.read()
 }
 
+// Readable waits until there is something to read, or the stream has ended, and tells
+// whether that came within limit.
+func (c *Client) Readable(limit time.Duration) bool {
+	if c.conn.SetReadDeadline(time.Now().Add(limit)) != nil {
+		return true // reading says why
+	}
+	_, err := c.in.Peek(1)
+	var timeout net.Error
+	return !errors.As(err, &timeout) || !timeout.Timeout()
+}
+
 // Closed waits until the server has closed the connection and says how long at
 // most. Bytes that come before are dropped.
 func (c *Client) Closed(limit time.Duration) error {
