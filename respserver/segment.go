@@ -164,6 +164,7 @@ func (c *client) settleLog() {
 	if g.batch == nil {
 		g.batch = command.NewBatch()
 		g.batch.Abandoned = c.hungUp
+		g.batch.Origin = c.id
 	}
 	b := g.batch
 	for i := range g.steps {
