@@ -24,7 +24,7 @@ func clusterSpecs() []*command.Spec {
 		Summary: "Holds commands of Redis Cluster, which are refused.",
 	}
 	sub := func(name string, arity int, since, complexity string, tips ...string) {
-		s := said(serverSpec(name, arity, flagsAnytime, since, noCluster), "", refused)
+		s := said(serverSpec(name, arity, command.FlagStale, since, noCluster), "", refused)
 		s.Group, s.Complexity, s.Tips = "cluster", complexity, tips
 		cluster.Sub = append(cluster.Sub, s)
 	}
@@ -35,6 +35,9 @@ func clusterSpecs() []*command.Spec {
 	sub("myid", 2, "3.0.0", "O(1)")
 	sub("nodes", 2, "3.0.0", nodes, random)
 	sub("replicas", 3, "5.0.0", "O(1)", random)
+	replicas := cluster.Sub[len(cluster.Sub)-1]
+	replicas.Flags |= command.FlagAdmin
+	replicas.Categories = command.CatAdmin | command.CatDangerous
 	sub("shards", 2, "7.0.0", nodes, random)
 	sub("slots", 2, "3.0.0", nodes, random)
 	help := said(serverSpec("help", 2, flagsAnytime, "5.0.0", noCluster), "", refused)
