@@ -86,7 +86,7 @@ var testOnly = map[string]node{
 	},
 	"integration": {
 		own:   []string{"integration/bench/sessions", "node", "config", "internal/testkit", "internal/clock", "command", "resp", "store"},
-		third: []string{"github.com/redis/go-redis/v9", "github.com/anishathalye/porcupine", "go.uber.org/goleak", "golang.org/x/sys"},
+		third: []string{"github.com/redis/go-redis/v9", "github.com/redis/rueidis", "github.com/anishathalye/porcupine", "go.uber.org/goleak", "golang.org/x/sys"},
 	},
 	"integration/bench/sessions": {
 		own:   []string{"internal/testkit"},
