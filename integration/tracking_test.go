@@ -176,6 +176,54 @@ func waitApplied(t *testing.T, c *testkit.Cluster) {
 	})
 }
 
+// rueidisCache is a client of rueidis that answers from its cache.
+type rueidisCache struct{ rueidis.Client }
+
+// get reads a key, from the cache if it is there.
+func (r rueidisCache) get(key string) (value string, hit bool, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	reply := r.DoCache(ctx, r.B().Get().Key(key).Cache(), time.Minute)
+	value, err = reply.ToString()
+	return value, reply.IsCacheHit(), err
+}
+
+// count reads several keys and tells how many answers there are.
+func (r rueidisCache) count(keys ...string) (int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	values, err := rueidis.MGetCache(r.Client, ctx, time.Minute, keys)
+	return len(values), err
+}
+
+// follows plays a story with a key that somebody else changes.
+func (r rueidisCache) follows(t *testing.T, m *testkit.Client, when string) {
+	t.Helper()
+	const limit = 10 * time.Second
+	m.MustDo(t, "SET", "k", "1", "EX", "1000")
+	testkit.Eventually(t, limit, when+": it is answered from the cache", func() error {
+		v, hit, err := r.get("k")
+		return testkit.Check(err == nil && v == "1" && hit, "%q, hit %t, %v", v, hit, err)
+	})
+	for i := 2; i < 50; i++ {
+		want := strconv.Itoa(i)
+		m.MustDo(t, "SET", "k", want)
+		testkit.Eventually(t, limit, when+": the change arrives", func() error {
+			v, _, err := r.get("k")
+			return testkit.Check(err == nil && v == want, "%q instead of %s, %v", v, want, err)
+		})
+	}
+	m.MustDo(t, "SET", "k", "short", "PX", "100")
+	testkit.Eventually(t, limit, when+": the end of the key arrives", func() error {
+		_, _, err := r.get("k")
+		return testkit.Check(rueidis.IsRedisNil(err), "not gone: %v", err)
+	})
+	testkit.Eventually(t, limit, when+": many keys are read together", func() error {
+		n, err := r.count("k", "l", "m")
+		return testkit.Check(err == nil && n == 3, "%d answers, %v", n, err)
+	})
+}
+
 // P8: rueidis finds the master by Sentinel with its client-side cache switched on, as it
 // is without any option, answers from the cache, hears of changes, and keeps nothing
 // over a change of the master.
@@ -188,51 +236,20 @@ func TestRueidisCaches(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	get := func(key string) (value string, hit bool, err error) {
-		r := client.DoCache(ctx, client.B().Get().Key(key).Cache(), time.Minute)
-		value, err = r.ToString()
-		return value, r.IsCacheHit(), err
-	}
-	story := func(when string) {
-		t.Helper()
-		m := master(t, c)
-		m.MustDo(t, "SET", "k", "1", "EX", "1000")
-		testkit.Eventually(t, 10*time.Second, when+": it is answered from the cache", func() error {
-			v, hit, err := get("k")
-			return testkit.Check(err == nil && v == "1" && hit, "%q, hit %t, %v", v, hit, err)
-		})
-		for i := 2; i < 50; i++ {
-			want := strconv.Itoa(i)
-			m.MustDo(t, "SET", "k", want)
-			testkit.Eventually(t, 10*time.Second, when+": the change arrives", func() error {
-				v, _, err := get("k")
-				return testkit.Check(err == nil && v == want, "%q instead of %s, %v", v, want, err)
-			})
-		}
-		m.MustDo(t, "SET", "k", "short", "PX", "100")
-		testkit.Eventually(t, 10*time.Second, when+": the end of the key arrives", func() error {
-			_, _, err := get("k")
-			return testkit.Check(rueidis.IsRedisNil(err), "not gone: %v", err)
-		})
-		testkit.Eventually(t, 10*time.Second, when+": many keys are read together from the cache", func() error {
-			values, err := rueidis.MGetCache(client, ctx, time.Minute, []string{"k", "l", "m"})
-			return testkit.Check(err == nil && len(values) == 3, "%v %v", values, err)
-		})
-	}
-	story("at first")
-	if _, _, err := get("before"); !rueidis.IsRedisNil(err) {
+	r := rueidisCache{client}
+	r.follows(t, master(t, c), "at first")
+	if _, _, err := r.get("before"); !rueidis.IsRedisNil(err) {
 		t.Fatalf("a key that was never set: %v", err)
 	}
 	node := c.Nodes[c.WaitMaster(formLimit)]
 	node.Kill9()
-	master(t, c).MustDo(t, "SET", "before", "changed")
+	m := master(t, c)
+	m.MustDo(t, "SET", "before", "changed")
 	testkit.Eventually(t, 15*time.Second, "what was cached from the old master is gone", func() error {
-		v, _, err := get("before")
+		v, _, err := r.get("before")
 		return testkit.Check(err == nil && v == "changed", "%q, %v", v, err)
 	})
-	story("after the failover")
+	r.follows(t, m, "after the failover")
 	node.Start()
 	c.WaitWhole(formLimit)
 }

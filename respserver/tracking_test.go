@@ -309,7 +309,7 @@ func TestCachesAreNeverStale(t *testing.T) {
 		eventually(t, "no key ends any more", func() bool {
 			lives := 0
 			for i := range 8 {
-				if truth.do("PTTL k"+strconv.Itoa(i))[:2] != ":-" {
+				if truth.do("PTTL k" + strconv.Itoa(i))[:2] != ":-" {
 					lives++
 				}
 			}

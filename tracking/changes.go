@@ -137,6 +137,6 @@ func (t *Table) sendLocked(c *tracked, m Message, over *overflows) {
 		inbox = t.mu.inboxes[c.id]
 	}
 	if inbox != nil && !inbox.enqueueLocked(m, t.mu.limits.QueueBytes) {
-		over.add(t, inbox)
+		over.add(inbox)
 	}
 }

@@ -114,8 +114,8 @@ func (in *Inbox) closeLocked() {
 // overflows are inboxes that were closed because of the limits.
 type overflows []*Inbox
 
-// add closes an inbox. Its connection tracks no more.
-func (o *overflows) add(t *Table, in *Inbox) {
+// add closes an inbox. The caller holds the lock of its table.
+func (o *overflows) add(in *Inbox) {
 	in.closeLocked()
 	*o = append(*o, in)
 }

@@ -274,7 +274,7 @@ func TestTooManyKeysAreToldAway(t *testing.T) {
 	b.track(1, tracking.Options{})
 	valid := map[string]bool{}
 	settle := func() {
-		for _, k := range strings.Fields(b.told(1)) {
+		for k := range strings.FieldsSeq(b.told(1)) {
 			delete(valid, k)
 		}
 	}
