@@ -62,13 +62,20 @@ func (c *cachingClient) get(key string) error {
 	return err
 }
 
-// P2: clients that cache what they read, on the master and on replicas, are told of
-// every change: once the writers are done and a node has applied everything, no client
-// of it keeps anything but the present value.
+// P2: clients that cache what they read, on the master and on replicas of either kind,
+// are told of every change: once the writers are done and a node has applied
+// everything, no client of it keeps anything but the present value.
 func TestCachesOnAllNodesAreNeverStale(t *testing.T) {
-	c := start(t, testkit.ClusterOptions{})
+	for _, mode := range []string{"redis", "forward"} {
+		t.Run(mode, func(t *testing.T) { cachesOnAllNodes(t, mode) })
+	}
+}
+
+func cachesOnAllNodes(t *testing.T, mode string) {
+	t.Helper()
+	c := start(t, testkit.ClusterOptions{Args: []string{"--replica-mode", mode}})
 	m := master(t, c)
-	rounds := pick(3, 50)
+	rounds := pick(4, 30)
 	const keys, more, writes, writers = 20, 30, 40, 3
 	var clients []*cachingClient
 	var nodes []string

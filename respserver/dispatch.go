@@ -46,7 +46,8 @@ func (c *client) handle(args [][]byte) {
 		if c.sess.track.reads() {
 			c.remember(e.spec, args)
 		}
-		c.planRead(s, !e.spec.Has(command.FlagFast) || len(args) > rideArgs)
+		alone := c.sess.role.Forward && c.sess.track.on // see passesReads
+		c.planRead(s, !e.spec.Has(command.FlagFast) || len(args) > rideArgs || alone)
 	default:
 		s.kind = stepLog
 		if err := c.refuseSize(&s); err != nil {
