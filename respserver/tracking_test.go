@@ -368,3 +368,25 @@ func randomWrites(p *peer, rnd *rand.Rand) {
 		p.read()
 	}
 }
+
+// On a node that passes commands on, what a tracking client reads is answered from this
+// node's own state once that is fresh, never by the master, also between writes.
+func TestTrackedReadsAreNotPassedOn(t *testing.T) {
+	r := start(t, forwarding(passed{}))
+	a, plain := r.three(t), r.three(t)
+	a.want("CLIENT TRACKING ON", "OK")
+	before := r.node.confirms.Load()
+	a.want("GET k", "null")
+	if r.node.batches.Load() != 0 || r.node.confirms.Load() == before {
+		t.Errorf("%d batches were passed on, asked %d times whether the state is fresh", r.node.batches.Load(), r.node.confirms.Load()-before)
+	}
+	a.send("SET k 1", "GET k", "SET l 1", "MULTI", "GET k", "EXEC")
+	a.wantAll("OK", "1", "OK", "OK", "QUEUED", "[1]")
+	if sizes := r.node.batchSizes(); len(sizes) != 2 || sizes[0] != 1 || sizes[1] != 1 {
+		t.Errorf("batches of %v requests were passed on, want the two writes alone", sizes)
+	}
+	plain.want("GET k", "1")
+	if n := r.node.batches.Load(); n != 3 {
+		t.Errorf("%d batches, want the read of the client that does not track as the third", n)
+	}
+}
