@@ -1,6 +1,7 @@
 package respserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -70,7 +71,7 @@ func New(cfg Config) *Server {
 func (s *Server) Tune(t Tuning) {
 	t = t.withDefaults()
 	s.tune.Store(&t)
-	s.tracking.SetLimits(tracking.Limits{Keys: t.TrackingKeys, QueueBytes: t.PubSubOutput.Hard})
+	s.tracking.SetLimits(tracking.Limits{Keys: t.TrackingKeys, QueueBytes: cmp.Or(t.PubSubOutput.Hard, pendingMax)})
 }
 
 func (s *Server) tuning() *Tuning { return s.tune.Load() }
