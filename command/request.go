@@ -66,6 +66,8 @@ type Batch struct {
 	// goes on to. It is safe for concurrent use until the batch is done, and belongs to the
 	// submitter, like Requests.
 	Abandoned func() bool
+	// Origin is the connection on this node that submits the batch, 0 for none.
+	Origin int64
 
 	left atomic.Int32
 	done chan struct{}

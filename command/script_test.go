@@ -214,7 +214,9 @@ func (m *memory) read(spec *command.Spec, db int, args [][]byte) resp.Value {
 
 func (m *memory) update(fn func(tx *store.Tx)) {
 	for _, e := range m.store.Update(m.now, 7, fn) {
-		m.events = append(m.events, e.Name+"("+e.Key+")")
+		if e.Class != store.ClassFlushed { // no client is told of it
+			m.events = append(m.events, e.Name+"("+e.Key+")")
+		}
 	}
 }
 

@@ -32,6 +32,7 @@ type Config struct {
 	ClientQueryBufferLimit  int64         // bytes a client may have sent and not yet been served
 	ClientOutputBufferLimit OutputLimits
 	Databases               int
+	TrackingTableMaxKeys    int
 	EnableDebugCommand      string // "no", "yes", or "local" for clients on this machine
 
 	// The Sentinel port.

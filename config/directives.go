@@ -184,6 +184,12 @@ var clientDirectives = []Directive{
 		kind:    outputLimits{},
 	},
 	{
+		Name: "tracking-table-max-keys", Group: groupClients, Default: "1000000", Mutable: true,
+		Short: "How many keys are remembered for clients that track what they read (CLIENT TRACKING).",
+		Long:  "Beyond it keys are dropped at random, and who had read them is told as if they had changed. 0 is any number; but the table never takes more than about 256 MiB.",
+		kind:  integers(func(c *Config) *int { return &c.TrackingTableMaxKeys }, 0, math.MaxInt),
+	},
+	{
 		Name: "enable-debug-command", Group: groupClients, Default: DebugNo,
 		Short: "Who may use DEBUG.",
 		Long:  "`local` is for clients on the same machine.",

@@ -129,7 +129,7 @@ func TestDirectivesOfTheRelease(t *testing.T) {
 		node-id peers join sentinel-port sentinel-requirepass sentinel-announce-ip sentinel-announce-port
 		sentinel-resolve-hostnames sentinel-announce-hostnames master-name raft-port raft-announce
 		metrics-port unixsocket unixsocketperm supervised cluster-secret election-timeout max-entry-bytes read-mode replica-mode replica-priority handover-hold log-store
-		digest-every`
+		digest-every tracking-table-max-keys`
 	missing := map[string]bool{}
 	for name := range strings.FieldsSeq(names) {
 		missing[name] = true

@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast/holdfast/respserver"
 	"github.com/holdfast/holdfast/sentinelapi"
 	"github.com/holdfast/holdfast/store"
+	"github.com/holdfast/holdfast/tracking"
 )
 
 // Node is one node of a cluster.
@@ -62,7 +63,9 @@ type core struct {
 type front struct {
 	data     *respserver.Server
 	sentinel *respserver.Server
-	hub      *pubsub.Hub // of the Sentinel port
+	hub      *pubsub.Hub     // of the Sentinel port
+	channels *pubsub.Hub     // of the data port
+	tracked  *tracking.Table // by clients of the data port
 	sockets  sockets
 
 	announced announcement
@@ -115,7 +118,8 @@ func open(cfg *Config) (*Node, error) {
 func (n *Node) build(cfg *Config) error {
 	c := n.settings.Config()
 	n.state = store.New(c.Databases)
-	n.hub = pubsub.NewHub(hubLimits(c))
+	n.hub, n.channels = pubsub.NewHub(hubLimits(c)), pubsub.NewHub(hubLimits(c))
+	n.tracked = tracking.New(tracking.Limits{})
 	n.files = clientFiles()
 	n.started = n.clock.Boot()
 	n.roles.init()

@@ -25,6 +25,7 @@ func dataTable() (*command.Table, error) {
 		command.TableSpecs(func() *command.Table { return table }),
 		respserver.ConnectionSpecs(),
 		respserver.TransactionSpecs(),
+		respserver.SubscribeSpecs(),
 		respserver.ServerSpecs(),
 	)
 	return table, err
@@ -65,6 +66,8 @@ func (n *Node) openServers(cfg *config.Config, data *command.Table) error {
 		Members:     membership{n},
 		Info:        n,
 		Digests:     n,
+		Hub:         n.channels,
+		Tracking:    n.tracked,
 		Shutdown:    n.shutdown,
 		Failover:    n.failoverCommand,
 		SizeOf:      raftfsm.SizeOf,

@@ -139,6 +139,7 @@ func (n *Node) tuneServers(c *config.Config) {
 	n.sentinel.Tune(sentinel)
 	n.hub.SetLimits(hubLimits(c))
 	n.roles.look() // replica-mode
+	n.channels.SetLimits(hubLimits(c))
 }
 
 // tunings are what the two servers take from the directives.
@@ -165,6 +166,7 @@ func tuning(c *config.Config, password string) respserver.Tuning {
 		Requests:      resp.Limits{MaxBulk: int(c.ProtoMaxBulkLen), MaxQuery: int(c.ClientQueryBufferLimit)},
 		NormalOutput:  outputLimit(c.ClientOutputBufferLimit.Normal),
 		PubSubOutput:  outputLimit(c.ClientOutputBufferLimit.PubSub),
+		TrackingKeys:  c.TrackingTableMaxKeys,
 		DebugCommand:  c.EnableDebugCommand,
 
 		ReplicaPriority: c.ReplicaPriority,

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/config"
 	"github.com/holdfast/holdfast/raftfsm"
+	"github.com/holdfast/holdfast/respserver"
 	"github.com/holdfast/holdfast/store"
 )
 
@@ -22,6 +23,7 @@ func (n *Node) openState(cfg *config.Config, own []net.Listener, table *command.
 		Clock:     n.clock,
 		Log:       n.log,
 		Sink:      n,
+		Watch:     respserver.NewChanges(n.tracked),
 		Fatal:     n.fail,
 		Restoring: n.restoring,
 		ClusterID: n.clusterID,
@@ -134,6 +136,9 @@ var _ raftfsm.Sink = (*Node)(nil)
 
 // Applied hears of each applied entry, on the state machine's goroutine.
 func (n *Node) Applied(u raftfsm.Update) {
+	if u.Restored {
+		n.closeTracking() // those who came in between
+	}
 	if !u.SystemChanged {
 		return
 	}
@@ -159,4 +164,12 @@ func (n *Node) fail(err error) {
 // watches this node's keys would miss what happened in between.
 func (n *Node) restoring() {
 	n.log.Info("a snapshot takes the place of the state")
+	n.closeTracking()
+}
+
+// closeTracking closes the clients that wait to be told of changes.
+func (n *Node) closeTracking() {
+	if n.data != nil { // otherwise nobody is served yet
+		n.data.CloseTracking()
+	}
 }

@@ -203,7 +203,8 @@ var infoParts = []string{
 // infoDifferences are the parts that differ from those of redis-server 7.0.15 on
 // purpose, and why.
 var infoDifferences = map[string]map[string]string{
-	"client":  {"subcommands": "tracking and pausing are not offered, and those newer than 7.0 are there; told in the order of names"},
+	"client":  {"subcommands": "pausing is not offered, and those newer than 7.0 are there; told in the order of names"},
+	"cluster": {"subcommands": "only what clients ask to find out whether this is a Redis Cluster; told in the order of names"},
 	"command": {"subcommands": "told in the order of names"},
 	"config":  {"subcommands": "there is no file to rewrite; told in the order of names"},
 	"memory":  {"subcommands": "the others are about Redis's allocator"},

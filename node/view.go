@@ -133,7 +133,7 @@ func (n *Node) sentinelNode(v *cluster.View, m store.Member) sentinelapi.Node {
 // contact as well.
 func (n *Node) showRecord(node *sentinelapi.Node) {
 	h, ok := n.health()[node.ID]
-	if !ok || h.Down == node.Down && !node.Cut {
+	if !ok || h.Down == node.Down {
 		return
 	}
 	since := n.news.since(node.ID, n.clock.Boot())

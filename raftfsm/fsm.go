@@ -41,6 +41,18 @@ type Sink interface {
 	Applied(u Update)
 }
 
+// Watcher hears of what each unit has changed.
+type Watcher interface {
+	// Watching is asked after each unit that changed something, under no lock. It is
+	// one atomic load.
+	Watching() bool
+	// Changed is told the events of one unit while somebody is watching: on the FSM's
+	// goroutine, in order, after the store's lock was released and before the unit's
+	// request is answered. origin is that of its batch, 0 if it came from elsewhere.
+	// events are valid during the call only.
+	Changed(origin int64, events []store.Event)
+}
+
 // Config is what an FSM is built of. Store, Lookup, Clock and Log must be set.
 type Config struct {
 	Store  *store.Store
@@ -48,6 +60,7 @@ type Config struct {
 	Clock  clock.Clock
 	Log    *slog.Logger
 	Sink   Sink
+	Watch  Watcher // may be nil
 	// Fatal is told once, on the FSM's goroutine, why this node can apply no
 	// further entry. The node must stop.
 	Fatal func(err error)
@@ -82,6 +95,7 @@ type FSM struct {
 	stamp   int64         // largest applied, equal to the store's
 	index   uint64        // of the entry being applied
 	term    uint64        // of the last applied entry
+	origin  int64         // of the request being carried out
 	suspect bool          // a command of the entry being applied has panicked
 	halted  error         // why no entry is applied any more
 }
@@ -194,6 +208,7 @@ func (f *FSM) run(h *entryHead, units []unit, p *proposal, u *Update) {
 
 // deliver carries out the requests of one part and ends each.
 func (f *FSM) deliver(t *part, step func() resp.Value) {
+	f.origin = t.batch.Origin
 	for i := t.from; i < t.to; i++ {
 		r := &t.batch.Requests[i]
 		switch {
@@ -205,6 +220,7 @@ func (f *FSM) deliver(t *part, step func() resp.Value) {
 			t.batch.End(i, command.Replied, step())
 		}
 	}
+	f.origin = 0
 }
 
 // step carries out one unit.
@@ -219,6 +235,9 @@ func (f *FSM) step(x *unit, seed uint64, u *Update) resp.Value {
 	}
 	reply, events := f.applier.applyUnit(x, f.stamp, seed)
 	f.events = append(f.events, events...)
+	if w := f.cfg.Watch; w != nil && len(events) > 0 && w.Watching() {
+		w.Changed(f.origin, events)
+	}
 	switch x.kind {
 	case unitEstablish:
 		f.resize()

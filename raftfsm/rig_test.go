@@ -34,6 +34,7 @@ type rig struct {
 	loop  *loopback.Loop
 	prop  *raftfsm.Proposer
 	sink  *sink
+	watch *watcher
 	fatal error
 }
 
@@ -80,7 +81,7 @@ func newFSM(tb testing.TB) *rig {
 // commands.
 func newFSMOn(tb testing.TB, c clock.Clock, more ...*command.Spec) *rig {
 	tb.Helper()
-	r := &rig{t: tb, store: store.New(16), sink: &sink{}}
+	r := &rig{t: tb, store: store.New(16), sink: &sink{}, watch: &watcher{}}
 	lookup := func(name string) *command.Spec {
 		for _, s := range more {
 			if s.Name == name {
@@ -90,7 +91,7 @@ func newFSMOn(tb testing.TB, c clock.Clock, more ...*command.Spec) *rig {
 		return raftfsm.Lookup(name)
 	}
 	r.fsm = raftfsm.New(raftfsm.Config{
-		Store: r.store, Lookup: lookup, Clock: c, Log: quiet(), Sink: r.sink,
+		Store: r.store, Lookup: lookup, Clock: c, Log: quiet(), Sink: r.sink, Watch: r.watch,
 		Fatal: func(err error) { r.fatal = err },
 	})
 	return r

@@ -8,6 +8,7 @@ import (
 	"github.com/holdfast/holdfast/command"
 	"github.com/holdfast/holdfast/pubsub"
 	"github.com/holdfast/holdfast/resp"
+	"github.com/holdfast/holdfast/tracking"
 )
 
 const defaultUser = "default"
@@ -33,6 +34,9 @@ type client struct {
 	seen []watched          // the keys of WATCH
 	sub  *pubsub.Subscriber // nil before the first SUBSCRIBE
 	card card
+
+	inbox atomic.Pointer[tracking.Inbox] // nil as long as it is told of no changes
+	heard []tracking.Message             // taken from it; whoever holds the turn reuses it
 }
 
 var _ command.Conn = (*client)(nil)
@@ -45,8 +49,7 @@ type session struct {
 	muted      muteMode
 	ending     bool         // no further command is carried out; the connection closes after the flush
 	lost       bool         // a command ended INDOUBT: nothing later is submitted
-	tracking   bool         // CLIENT TRACKING ON; on the Sentinel port only
-	trackingBy []string     // its options, in lower case and the order of TRACKINGINFO
+	track      tracks       // what CLIENT TRACKING asked for
 	wrote      bool         // it has written something, for WAIT
 	role       Role         // as of the beginning of the pipeline
 	ran        int64        // commands carried out in this pipeline
@@ -74,6 +77,7 @@ type card struct {
 	queued    atomic.Int64          // bytes of the transaction
 	watching  atomic.Bool           // it watches keys
 	stays     atomic.Bool           // it waits for more than the handover it has asked for
+	tracks    atomic.Bool           // keys
 
 	mu struct {
 		sync.Mutex

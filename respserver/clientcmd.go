@@ -1,7 +1,6 @@
 package respserver
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/holdfast/holdfast/command"
@@ -109,13 +108,6 @@ func clientReply(conn command.Conn, args [][]byte) resp.Value {
 	return resp.None
 }
 
-func clientGetRedir(conn command.Conn, _ [][]byte) resp.Value {
-	if conn.(*client).sess.tracking {
-		return resp.Zero
-	}
-	return resp.Int(-1)
-}
-
 func clientUnblock(conn command.Conn, args [][]byte) resp.Value {
 	why := wakeTimeout
 	switch {
@@ -139,39 +131,6 @@ func (s *Server) client(id int64) *client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.mu.clients[id]
-}
-
-// clientTracking is for the Sentinel port only, where there are no keys to
-// track: client libraries switch it on for every connection they make.
-func clientTracking(conn command.Conn, args [][]byte) resp.Value {
-	c := conn.(*client)
-	on, err := onOff(args[2])
-	if err != nil {
-		return resp.Err(err)
-	}
-	var by []string
-	for _, a := range args[3:] {
-		if !word(a, "OPTIN") && !word(a, "OPTOUT") && !word(a, "NOLOOP") && !word(a, "BCAST") {
-			return resp.Err(resp.ErrSyntax)
-		}
-	}
-	for _, option := range []string{"bcast", "optin", "optout", "noloop"} {
-		if slices.ContainsFunc(args[3:], func(a []byte) bool { return word(a, option) }) {
-			by = append(by, option)
-		}
-	}
-	c.sess.tracking, c.sess.trackingBy = on, by
-	return resp.OK
-}
-
-func clientCaching(conn command.Conn, args [][]byte) resp.Value {
-	if !word(args[2], "YES") && !word(args[2], "NO") {
-		return resp.Err(resp.ErrSyntax)
-	}
-	if !conn.(*client).sess.tracking {
-		return resp.Err(resp.ErrCaching)
-	}
-	return resp.OK
 }
 
 const clientDepends = "Depends on subcommand."
@@ -208,7 +167,6 @@ func clientSpec(further ...*command.Spec) *command.Spec {
 		Summary: "Holds the commands about connections.",
 		Sub: append([]*command.Spec{
 			with(sub("getname", 2, plain, "2.6.9", clientGetName), "", "Returns the name of this connection."),
-			with(sub("getredir", 2, plain, "6.0.0", clientGetRedir), "", "Returns the connection that gets this one's invalidations."),
 			with(sub("id", 2, plain, "5.0.0", clientID), "", "Returns the id of this connection."),
 			info, kill, list,
 			with(sub("no-evict", 3, admin, "7.0.0", noEvict), "<ON | OFF>", "Says that this connection should not be evicted."),
@@ -217,7 +175,7 @@ func clientSpec(further ...*command.Spec) *command.Spec {
 			setInfo,
 			with(sub("setname", 3, plain, "2.6.9", clientSetName), "connection-name", "Names this connection."),
 			unblock,
-		}, further...),
+		}, append(trackingSpecs(), further...)...),
 	}
 	container.Sub = append(container.Sub, helpSpec(container, "5.0.0"))
 	return container
@@ -230,21 +188,4 @@ func helpSpec(container *command.Spec, since string) *command.Spec {
 		Group: container.Group, Categories: container.Sub[0].Categories, Complexity: "O(1)", Summary: "Lists the subcommands.",
 		Do: command.Locally(func(command.Conn, [][]byte) resp.Value { return command.Help(container) }),
 	}
-}
-
-// trackingSpecs are the subcommands of CLIENT that only the Sentinel port has.
-func trackingSpecs() []*command.Spec {
-	sub := func(name string, arity int, do func(command.Conn, [][]byte) resp.Value) *command.Spec {
-		return &command.Spec{
-			Name: name, Arity: arity, Since: "6.0.0", Group: "connection", Complexity: "O(1)",
-			Flags:      command.FlagNoScript | command.FlagLoading | command.FlagStale,
-			Categories: command.CatConnection, Do: command.Locally(do),
-		}
-	}
-	tracking := sub("tracking", -3, clientTracking)
-	tracking.Complexity = "O(1). Some options may introduce additional complexity."
-	tracking.Syntax, tracking.Summary = "<ON | OFF> [BCAST] [OPTIN] [OPTOUT] [NOLOOP]", "Accepted; there are no keys to track."
-	caching := sub("caching", 3, clientCaching)
-	caching.Syntax, caching.Summary = "<YES | NO>", "Accepted while tracking is on."
-	return []*command.Spec{tracking, caching}
 }

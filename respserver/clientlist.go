@@ -104,13 +104,14 @@ func (c *client) describe(w *strings.Builder) {
 	c.card.mu.Lock()
 	name, user, libName, libVer := c.card.mu.name, c.card.mu.user, c.card.mu.libName, c.card.mu.libVer
 	c.card.mu.Unlock()
+	redir, broadcast, broken := c.tracking()
 	pending := c.out.pending.Load()
 	fmt.Fprintf(w, "id=%d addr=%s laddr=%s fd=-1 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=0 multi=%d "+
 		"qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=%d rbs=0 rbp=0 obl=0 oll=%d omem=%d tot-mem=%d events=%s cmd=%s user=%s "+
-		"redir=-1 resp=%d lib-name=%s lib-ver=%s\n",
-		c.id, c.remoteAddr(), c.localAddr(), name, c.age(), c.idle(), c.flags(),
+		"redir=%d resp=%d lib-name=%s lib-ver=%s\n",
+		c.id, c.remoteAddr(), c.localAddr(), name, c.age(), c.idle(), c.flags(broadcast, broken),
 		c.card.db.Load(), c.card.subs[0].Load(), c.card.subs[1].Load(), c.card.multi.Load(),
-		c.card.queued.Load(), min(pending, 1), pending, c.card.queued.Load()+pending, events(pending), last, user,
+		c.card.queued.Load(), min(pending, 1), pending, c.card.queued.Load()+pending, events(pending), last, user, redir,
 		c.card.proto.Load(), libName, libVer)
 }
 
@@ -150,8 +151,21 @@ func address(a net.Addr) string {
 	return a.String()
 }
 
+// tracking is what CLIENT LIST shows of tracking: who hears for the client, 0 for
+// itself and -1 if it does not track, and in which state that is.
+func (c *client) tracking() (redir int64, broadcast, broken bool) {
+	if !c.card.tracks.Load() {
+		return -1, false, false
+	}
+	o, broken, ok := c.srv.tracking.Tracking(c.id)
+	if !ok {
+		return -1, false, false
+	}
+	return o.Redirect, o.Broadcast, broken
+}
+
 // flags are the letters that describe the state of a connection.
-func (c *client) flags() string {
+func (c *client) flags(broadcast, broken bool) string {
 	var f []byte
 	mark := func(on bool, letter byte) {
 		if on {
@@ -165,6 +179,9 @@ func (c *client) flags() string {
 	mark(c.isPubSub(), 'P')
 	mark(c.card.multi.Load() >= 0, 'x')
 	mark(bits&lifeBlocked != 0, 'b')
+	mark(c.card.tracks.Load(), 't')
+	mark(broken, 'R')
+	mark(broadcast, 'B')
 	mark(bits&lifeDoomed != 0, 'c')
 	mark(c.onUnixSocket(), 'U')
 	mark(evict, 'e')

@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast/holdfast/internal/clock"
 	"github.com/holdfast/holdfast/pubsub"
 	"github.com/holdfast/holdfast/resp"
+	"github.com/holdfast/holdfast/tracking"
 )
 
 // Config is what a Server is built from. On the Sentinel port Submit, Confirm,
@@ -43,6 +44,9 @@ type Config struct {
 	Info        InfoSource
 	Digests     Digests
 	Hub         *pubsub.Hub // for SUBSCRIBE
+	// Tracking is what NewChanges tells of changes; nil for a table of the server's
+	// own, which hears of none.
+	Tracking *tracking.Table
 
 	// Shutdown is told what SHUTDOWN asked for, once per command. If it returns
 	// nil the connection ends without a reply; with Abort a nil cancels one.
@@ -102,6 +106,9 @@ type Tuning struct {
 	Requests resp.Limits
 	// NormalOutput and PubSubOutput bound what may wait for a slow reader.
 	NormalOutput, PubSubOutput OutputLimit
+	// TrackingKeys is how many keys are remembered for clients that track; 0 for any
+	// number.
+	TrackingKeys int
 	// DebugCommand allows DEBUG: "yes", "local" or anything else for no.
 	DebugCommand string
 	// ReplicaPriority is what INFO of a replica shows as slave_priority.

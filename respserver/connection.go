@@ -15,6 +15,7 @@ const selectName = "select"
 // reset puts the connection into the state it has after the accept.
 func (c *client) reset() {
 	c.endTransaction()
+	c.stopTracking()
 	old := c.sess
 	c.sess = session{role: old.role, ran: old.ran, ending: old.ending, lost: old.lost, failed: old.failed, wrote: old.wrote}
 	c.setProto(2)

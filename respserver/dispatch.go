@@ -43,7 +43,11 @@ func (c *client) handle(args [][]byte) {
 		c.runLocal(e, args, muted)
 	case command.RouteRead:
 		s.kind = stepRead
-		c.planRead(s, !e.spec.Has(command.FlagFast) || len(args) > rideArgs)
+		if c.sess.track.reads() {
+			c.remember(e.spec, args)
+		}
+		alone := c.sess.role.Forward && c.sess.track.on // see passesReads
+		c.planRead(s, !e.spec.Has(command.FlagFast) || len(args) > rideArgs || alone)
 	default:
 		s.kind = stepLog
 		if err := c.refuseSize(&s); err != nil {
@@ -195,11 +199,11 @@ func (n *current) asStep(t *transaction, kind stepKind) step {
 	return s
 }
 
-// runLocal runs a command of this connection or node. Those that are fast or
-// about a transaction do not wait for the commands before them, unless they
+// runLocal runs a command of this connection or node. Those that are fast, about a
+// transaction, or about the next command only do not wait for the commands before them, unless they
 // settle the segment themselves; their replies do.
 func (c *client) runLocal(e *entry, args [][]byte, muted bool) {
-	if e.spec.Flags&(command.FlagFast|command.FlagQueueless) == 0 && !c.settleBefore(e, muted) {
+	if e.spec.Flags&(command.FlagFast|command.FlagQueueless) == 0 && !e.prompt && !c.settleBefore(e, muted) {
 		return
 	}
 	if v := c.local(e, args, muted); v.Kind() != resp.KindNone {

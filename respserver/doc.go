@@ -20,11 +20,20 @@
 // a write after a long read, or a Local command that is neither fast nor about a
 // transaction. Replies are always encoded in the order of the commands.
 //
+// # Tracking
+//
+// Keys that a client tracks are noted in a tracking.Table before they are read, when
+// the command is planned. The state machine tells the table of what each unit has
+// changed before the unit is answered. What a client is to be told waits in its inbox
+// and is sent before the first reply of a pipeline or behind the last one, never
+// between: then a change that a reply does not show is always told behind that reply.
+//
 // # Goroutines and locks
 //
 // Besides the goroutine of each connection there is one that writes for it while
 // the client reads more slowly than it is answered, one that carries published
-// messages to it while it is subscribed, one that reads ahead while a command of
+// messages to it while it is subscribed, one that tells it of changed keys once it
+// tracks or hears for another, one that reads ahead while a command of
 // it is blocked, and one per server that does the housekeeping. A connection's
 // turn lock is held while a pipeline is carried out, so that messages come
 // between the replies of two pipelines and never inside one. No lock but that is

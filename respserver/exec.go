@@ -21,15 +21,16 @@ type watched = command.Watched
 // the others. SELECT decides already when it is queued which database the
 // commands after it find. If the transaction is not carried out they do not run.
 type transaction struct {
-	queue  []queued
-	exec   command.Exec // what goes through the log; filled by EXEC
-	db     int          // the database the next command will find selected
-	size   int          // memory of the queue, in bytes
-	broken bool         // EXEC will refuse; the queue is not kept
-	log    bool         // a command goes through the log
-	reads  bool         // a command reads the state
-	locals bool         // a command is Local
-	silent bool         // EXEC is not answered
+	queue   []queued
+	exec    command.Exec // what goes through the log; filled by EXEC
+	db      int          // the database the next command will find selected
+	size    int          // memory of the queue, in bytes
+	broken  bool         // EXEC will refuse; the queue is not kept
+	log     bool         // a command goes through the log
+	reads   bool         // a command reads the state
+	locals  bool         // a command is Local
+	covered bool         // what it reads is tracked
+	silent  bool         // EXEC is not answered
 }
 
 type queued struct {
@@ -164,6 +165,7 @@ func exec(conn command.Conn, _ [][]byte) resp.Value {
 	}
 	t.exec.Watch, t.silent = c.seen, c.now.muted
 	c.endTransaction()
+	c.rememberQueue(t)
 	switch {
 	case t.broken:
 		return resp.Err(resp.ErrExecAbort)
@@ -263,6 +265,7 @@ func (c *client) spliceLocals(t *transaction, replies []resp.Value) []resp.Value
 		switch {
 		case q.entry.spec.Do.Route == command.RouteLocal:
 			all[i] = c.localInExec(q, t.silent)
+			continue
 		case t.log:
 			if next < len(replies) {
 				all[i] = replies[next]
@@ -271,6 +274,7 @@ func (c *client) spliceLocals(t *transaction, replies []resp.Value) []resp.Value
 		default:
 			all[i] = replies[i]
 		}
+		c.takeBack(t, &t.queue[i])
 	}
 	c.seg.settling = nested
 	return all
@@ -372,7 +376,10 @@ func (c *client) unwatched(keys [][]byte) (names [][]byte, size int) {
 	return names, size
 }
 
-const execName = "exec"
+const (
+	execName    = "exec"
+	cachingName = "client|caching"
+)
 
 const (
 	// maxWatched bounds the number of watched keys; their size is bounded as that

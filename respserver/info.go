@@ -187,7 +187,7 @@ func (r *report) clients() {
 	r.line("client_recent_max_input_buffer", 0)
 	r.line("client_recent_max_output_buffer", 0)
 	r.line("blocked_clients", st.Blocked)
-	r.line("tracking_clients", 0)
+	r.line("tracking_clients", st.Tracking.Clients)
 	r.line("pubsub_clients", st.PubSub)
 	r.line("clients_in_timeout_table", 0)
 	r.line("pending_output_bytes", st.Pending)

@@ -91,6 +91,9 @@ func (c *client) finish() {
 	c.unsubscribeAll()
 	c.out.drained(goodbye)
 	c.life.close()
+	if c.inbox.Load() != nil {
+		c.srv.tracking.Forget(c.id)
+	}
 	c.srv.forget(c)
 }
 
@@ -117,13 +120,18 @@ func (c *client) carryOut(cmds []resp.Command) error {
 	if c.sess.tuned != c.srv.tuning() {
 		c.limit()
 	}
+	c.tellChanges() // those of before come before the replies
 	for i := range cmds {
 		c.handle(cmds[i].Args)
+		if c.sess.track.caching {
+			c.endCaching(cmds[i].Args[0])
+		}
 		if c.sess.ending || c.sess.failed != nil {
 			break
 		}
 	}
 	c.settle()
+	c.tellChanges()
 	c.srv.counters.commands.Add(c.sess.ran)
 	c.sess.ran = 0
 	if c.sess.failed != nil {

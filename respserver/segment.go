@@ -154,8 +154,10 @@ func (c *client) settle() {
 
 // passesReads tells whether reads take the way of writes: they are passed on, and
 // the master answers them sooner than this node could tell that its state is fresh.
+// Those of a client that tracks are answered here: the master may answer with less than
+// this node has applied already, and of what was applied before nobody would tell.
 func (c *client) passesReads() bool {
-	return c.sess.role.Forward && !c.srv.cfg.LocalReads
+	return c.sess.role.Forward && !c.srv.cfg.LocalReads && !c.sess.track.on
 }
 
 // settleLog submits the segment as one batch and waits for its end.
@@ -164,6 +166,7 @@ func (c *client) settleLog() {
 	if g.batch == nil {
 		g.batch = command.NewBatch()
 		g.batch.Abandoned = c.hungUp
+		g.batch.Origin = c.id
 	}
 	b := g.batch
 	for i := range g.steps {

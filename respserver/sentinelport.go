@@ -2,7 +2,6 @@ package respserver
 
 import (
 	"github.com/holdfast/holdfast/command"
-	"github.com/holdfast/holdfast/resp"
 )
 
 // SentinelPortSpecs are the commands of the Sentinel port except SENTINEL, ROLE and
@@ -22,7 +21,7 @@ func SentinelPortSpecs() []*command.Spec {
 // sentinelClientSpec is CLIENT as a Sentinel has it: with tracking of keys there are
 // none of, with pauses, and without NO-TOUCH.
 func sentinelClientSpec() *command.Spec {
-	s := clientSpec(append(trackingSpecs(), trackingInfoSpec(), pauseSpec(), unpauseSpec())...)
+	s := clientSpec(pauseSpec(), unpauseSpec())
 	for i, sub := range s.Sub {
 		if sub.Name == "no-touch" {
 			s.Sub = append(s.Sub[:i], s.Sub[i+1:]...)
@@ -46,24 +45,4 @@ func clientSub(name string, arity int, flags command.Flags, since string, do bod
 		Flags:      command.FlagNoScript | flagsAnytime | flags,
 		Categories: command.CatConnection, Do: command.Locally(do),
 	}
-}
-
-func trackingInfoSpec() *command.Spec {
-	return said(clientSub("trackinginfo", 2, 0, "6.2.0", clientTrackingInfo), "", "Tells whether tracking is on, and how.")
-}
-
-func clientTrackingInfo(conn command.Conn, _ [][]byte) resp.Value {
-	c := conn.(*client)
-	flags, redirect := []resp.Value{resp.BulkString("off")}, int64(-1)
-	if c.sess.tracking {
-		flags, redirect = []resp.Value{resp.BulkString("on")}, 0
-		for _, word := range c.sess.trackingBy {
-			flags = append(flags, resp.BulkString(word))
-		}
-	}
-	return resp.Map(
-		resp.BulkString("flags"), resp.Set(flags...),
-		resp.BulkString("redirect"), resp.Int(redirect),
-		resp.BulkString("prefixes"), resp.Array(),
-	)
 }

@@ -1,6 +1,7 @@
 package respserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/resp"
+	"github.com/holdfast/holdfast/tracking"
 )
 
 // tickPeriod is how often the server looks after its connections: the grain of
@@ -27,6 +29,7 @@ type Server struct {
 	tune     atomic.Pointer[Tuning]
 	gate     gate
 	counters counters
+	tracking *tracking.Table
 	errors   errorCounts
 	started  time.Duration // clock.Mono
 
@@ -55,6 +58,9 @@ func New(cfg Config) *Server {
 	s.mu.clients = make(map[int64]*client)
 	s.arrived = make(chan struct{}, 1)
 	s.gate.budget = s.cfg.PendingBudget
+	if s.tracking = s.cfg.Tracking; s.tracking == nil {
+		s.tracking = tracking.New(tracking.Limits{})
+	}
 	s.gate.tick.Store(1)
 	s.Tune(cfg.Tuning)
 	return s
@@ -65,6 +71,7 @@ func New(cfg Config) *Server {
 func (s *Server) Tune(t Tuning) {
 	t = t.withDefaults()
 	s.tune.Store(&t)
+	s.tracking.SetLimits(tracking.Limits{Keys: t.TrackingKeys, QueueBytes: cmp.Or(t.PubSubOutput.Hard, pendingMax)})
 }
 
 func (s *Server) tuning() *Tuning { return s.tune.Load() }
@@ -346,6 +353,7 @@ type Stats struct {
 	Errors                     int64 // error replies
 	MaxClients                 int
 	TooSlow                    int64 // connections closed for not reading
+	Tracking                   tracking.Stats
 	Panics                     int64
 }
 
@@ -358,7 +366,7 @@ func (s *Server) Stats() Stats {
 		NetIn:    s.counters.netIn.Load(), NetOut: s.gate.sent.Load(),
 		Hits: s.counters.hits.Load(), Misses: s.counters.misses.Load(),
 		Pending: s.gate.pending.Load(), Errors: s.errors.sum.Load(),
-		TooSlow: s.counters.tooSlow.Load(), Panics: s.counters.panics.Load(),
+		TooSlow: s.counters.tooSlow.Load(), Tracking: s.tracking.Stats(), Panics: s.counters.panics.Load(),
 	}
 	for _, c := range s.clients() {
 		st.Connected++

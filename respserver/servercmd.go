@@ -135,9 +135,6 @@ func shutdown(conn command.Conn, args [][]byte) resp.Value {
 	return resp.None
 }
 
-// noCluster answers READONLY and READWRITE, which belong to Redis Cluster.
-func noCluster(command.Conn, [][]byte) resp.Value { return resp.Err(resp.ErrNoCluster) }
-
 // debugAllowed follows enable-debug-command.
 func (c *client) debugAllowed() bool {
 	switch c.srv.tuning().DebugCommand {
@@ -361,6 +358,7 @@ func (c *client) awaitReplicas(want int64, timeout time.Duration) (n int64, refu
 		select {
 		case <-poll.C:
 			n = c.acknowledged(index)
+			c.tellMeanwhile()
 		case <-expired:
 			return n, nil
 		case why := <-woken:

@@ -91,16 +91,3 @@ func waitSpecs() []*command.Spec {
 	logs.Newer = true
 	return []*command.Spec{replicas, logs}
 }
-
-// clusterSpecs are commands of Redis Cluster that clients send to any server.
-func clusterSpecs() []*command.Spec {
-	frame := func(name, summary string) *command.Spec {
-		s := said(serverSpec(name, 1, flagsAnytime|command.FlagFast, "3.0.0", noCluster), "", summary)
-		s.Group, s.Categories = "cluster", command.CatConnection
-		return s
-	}
-	return []*command.Spec{
-		frame("readonly", "Refused: this is no Redis Cluster."),
-		frame("readwrite", "Refused: this is no Redis Cluster."),
-	}
-}

@@ -15,6 +15,7 @@ type entry struct {
 	lookups lookupKind
 	selects bool // it is SELECT, whose effect on the commands after it is known when it is queued
 	commits bool // it is EXEC: when it is refused, the transaction is over
+	prompt  bool // it is CLIENT CACHING, which concerns what comes next and nothing before
 
 	calls, nanos, failed, rejected atomic.Int64
 }
@@ -42,7 +43,7 @@ func newTable(specs *command.Table) *table {
 			continue
 		}
 		name := s.FullName()
-		e := &entry{spec: s, name: name, lookups: lookupKindOf(s), selects: name == selectName, commits: name == execName}
+		e := &entry{spec: s, name: name, lookups: lookupKindOf(s), selects: name == selectName, commits: name == execName, prompt: name == cachingName}
 		t.entries[s] = e
 		t.sorted = append(t.sorted, e)
 	}

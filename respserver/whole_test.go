@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast/holdfast/raftfsm"
 	"github.com/holdfast/holdfast/respserver"
 	"github.com/holdfast/holdfast/store"
+	"github.com/holdfast/holdfast/tracking"
 )
 
 // whole is a server over the real state machine and the real way to the log, on
@@ -26,6 +27,7 @@ type whole struct {
 	fsm      *raftfsm.FSM
 	loop     *loopback.Loop
 	proposer *raftfsm.Proposer
+	tracked  *tracking.Table
 	role     atomic.Pointer[respserver.Role]
 }
 
@@ -62,15 +64,17 @@ func startWhole(tb testing.TB, changes ...func(*respserver.Config, *raftfsm.Prop
 	tb.Helper()
 	table := wholeTable(tb)
 	quiet := slog.New(slog.DiscardHandler)
-	w := &whole{}
+	w := &whole{tracked: tracking.New(tracking.Limits{})}
 	w.fsm = raftfsm.New(raftfsm.Config{
 		Store: store.New(16), Lookup: table.ByName, Clock: clock.System{}, Log: quiet, Sink: deaf{},
+		Watch: respserver.NewChanges(w.tracked),
 		Fatal: func(err error) { tb.Errorf("the state machine stopped: %v", err) },
 	})
 	w.loop = loopback.New(w.fsm)
 	tb.Cleanup(w.loop.Close)
 	n := newFakeNode()
 	cfg := baseConfig(n)
+	cfg.Tracking = w.tracked
 	settings := store.Settings{Databases: 16, MaxEntryBytes: 32 << 20, MaxBulkBytes: 32 << 20}
 	prop := raftfsm.ProposerConfig{
 		FSM: w.fsm, Applier: w.loop, Log: quiet, NodeID: "n1", ClusterID: func() string { return "c1" },

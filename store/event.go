@@ -16,6 +16,9 @@ const (
 	ClassGeneric Class = 1 << iota // g
 	ClassString                    // $
 	ClassExpired                   // x
+	// ClassFlushed says that any key of the database may be another than before. It is
+	// about no key, and clients know no such class.
+	ClassFlushed
 )
 
 // Victim is a key whose deadline a reader or the wheel found due.

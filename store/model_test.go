@@ -224,6 +224,12 @@ func (p *pair) step(tx *store.Tx, db int) {
 func (p *pair) flush(db int) {
 	p.model.dbs[db] = map[string]modelKey{}
 	p.model.epochs[db]++
+	p.flushed("flush", db)
+}
+
+// flushed expects the event that database db is another than before.
+func (p *pair) flushed(name string, db int) {
+	p.model.events = append(p.model.events, store.Event{Class: store.ClassFlushed, Name: name, DB: db})
 }
 
 func (p *pair) swap(a, b int) {
@@ -232,6 +238,8 @@ func (p *pair) swap(a, b int) {
 		m.dbs[a], m.dbs[b] = m.dbs[b], m.dbs[a]
 		m.epochs[a]++
 		m.epochs[b]++
+		p.flushed("swap", a)
+		p.flushed("swap", b)
 	}
 }
 

@@ -121,11 +121,12 @@ func (tx *Tx) Expire(v Victim) bool {
 }
 
 // Flush empties database db. O(1) in the number of keys; it changes the Version
-// of every key of the database.
+// of every key of the database, and records an event of ClassFlushed.
 func (tx *Tx) Flush(db int) {
 	tx.undo.keepDatabases(tx.store.dbs)
 	tx.store.dbs[db] = database{keys: newKeyspace(), epoch: tx.version()}
 	tx.last = nil
+	tx.flushed("flush", db)
 }
 
 // FlushAll is Flush of every database.
@@ -136,7 +137,7 @@ func (tx *Tx) FlushAll() {
 }
 
 // Swap exchanges databases a and b. O(1) in the number of keys; it changes the
-// Version of every key of both.
+// Version of every key of both, and records an event of ClassFlushed for each.
 func (tx *Tx) Swap(a, b int) {
 	if a == b {
 		return
@@ -145,6 +146,13 @@ func (tx *Tx) Swap(a, b int) {
 	tx.undo.keepDatabases(dbs)
 	dbs[a].keys, dbs[b].keys = dbs[b].keys, dbs[a].keys
 	dbs[a].epoch, dbs[b].epoch = tx.version(), tx.version()
+	tx.flushed("swap", a)
+	tx.flushed("swap", b)
+}
+
+// flushed records that database db is another than before.
+func (tx *Tx) flushed(name string, db int) {
+	tx.events = append(tx.events, Event{Class: ClassFlushed, Name: name, DB: db})
 }
 
 // Notify records a keyspace event of a key of the selected database.

@@ -16,9 +16,10 @@ var layers = []map[string]node{
 		"internal/archtest": {},
 	},
 	{
-		"resp":   {third: []string{"github.com/tidwall/redcon"}},
-		"pubsub": {own: []string{"internal/glob"}},
-		"config": {own: []string{"internal/glob"}},
+		"resp":     {third: []string{"github.com/tidwall/redcon"}},
+		"pubsub":   {own: []string{"internal/glob"}},
+		"tracking": {},
+		"config":   {own: []string{"internal/glob"}},
 		"internal/walfs": {
 			own:   []string{"internal/durable"},
 			third: []string{"github.com/hashicorp/raft", "github.com/hashicorp/raft-wal"},
@@ -49,7 +50,7 @@ var layers = []map[string]node{
 	},
 	{
 		"respserver": {
-			own:   []string{"command", "pubsub", "resp", "store", "config", "internal/clock"},
+			own:   []string{"command", "pubsub", "tracking", "resp", "store", "config", "internal/clock"},
 			third: []string{"github.com/prometheus/client_golang", "golang.org/x/sys"},
 		},
 		"sentinelapi": {own: []string{"command", "store", "pubsub", "resp", "internal/glob"}},
@@ -59,7 +60,7 @@ var layers = []map[string]node{
 		"node": {
 			own: []string{
 				"adminhttp", "cluster", "command", "config", "forward", "internal/clock", "internal/durable", "pubsub", "raftfsm",
-				"resp", "respserver", "sentinelapi", "store", "ttl",
+				"resp", "respserver", "sentinelapi", "store", "tracking", "ttl",
 			},
 			third: []string{"github.com/hashicorp/raft", "github.com/prometheus/client_golang"},
 		},
@@ -85,7 +86,7 @@ var testOnly = map[string]node{
 	},
 	"integration": {
 		own:   []string{"integration/bench/sessions", "node", "config", "internal/testkit", "internal/clock", "command", "resp", "store"},
-		third: []string{"github.com/redis/go-redis/v9", "github.com/anishathalye/porcupine", "go.uber.org/goleak", "golang.org/x/sys"},
+		third: []string{"github.com/redis/go-redis/v9", "github.com/redis/rueidis", "github.com/anishathalye/porcupine", "go.uber.org/goleak", "golang.org/x/sys"},
 	},
 	"integration/bench/sessions": {
 		own:   []string{"internal/testkit"},

@@ -11,6 +11,7 @@
 //	+OK                          take the escapes of Go, and "x"*500 is 500 times x
 //	b> GET k                     a command on another connection, made at its first use
 //	"a b"                        the reply it must get
+//	> CLIENT KILL ID "<id b>"    an argument that is the id of connection b
 //	! set(k) expire(k)           the keyspace events it must cause; a bare ! for none
 //	b<                           the next message the server sends to b by itself
 //	push["message" "ch" "hi"]

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ type Socket struct {
 	addr  string
 	proto int
 	conns map[string]*testkit.Client
+	ids   map[string]string // of connections that a command has named
 }
 
 var (
@@ -33,7 +35,7 @@ var (
 // Dial opens a session with the server at addr whose connections speak the given
 // version of the protocol.
 func Dial(addr string, proto int) (*Socket, error) {
-	s := &Socket{addr: addr, proto: proto, conns: map[string]*testkit.Client{}}
+	s := &Socket{addr: addr, proto: proto, conns: map[string]*testkit.Client{}, ids: map[string]string{}}
 	if _, err := s.Do("c1", []string{"FLUSHALL"}); err != nil {
 		s.End()
 		return nil, err
@@ -85,7 +87,32 @@ func (s *Socket) Send(conn string, args []string) error {
 	if err != nil {
 		return err
 	}
+	if args, err = s.named(args); err != nil {
+		return err
+	}
 	return c.Send(args...)
+}
+
+// named puts the ids of connections in the place of <id name>. A connection is asked
+// for it the first time it is named.
+func (s *Socket) named(args []string) ([]string, error) {
+	args = slices.Clone(args)
+	for i, a := range args {
+		name, ok := strings.CutPrefix(a, "<id ")
+		if !ok {
+			continue
+		}
+		name = strings.TrimSuffix(name, ">")
+		if s.ids[name] == "" {
+			r, err := s.Do(name, []string{"CLIENT", "ID"})
+			if err != nil {
+				return nil, err
+			}
+			s.ids[name] = string(r.Text)
+		}
+		args[i] = s.ids[name]
+	}
+	return args, nil
 }
 
 // Receive reads the next message of a connection.
@@ -104,6 +131,7 @@ func (s *Socket) Close(conn string) error {
 		return err
 	}
 	delete(s.conns, conn)
+	delete(s.ids, conn)
 	return c.Close()
 }
 
@@ -114,6 +142,7 @@ func (s *Socket) Closed(conn string) error {
 		return fmt.Errorf("there is no connection %s", conn)
 	}
 	delete(s.conns, conn)
+	delete(s.ids, conn)
 	defer c.Close()
 	r, err := c.Read()
 	if errors.Is(err, io.EOF) {
