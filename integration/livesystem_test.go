@@ -31,6 +31,7 @@ const wholeLimit = 90 * time.Second
 // redis-sentinel. Its methods are for the test's goroutine.
 type liveSystem struct {
 	name     string
+	real     bool // the real Redis
 	machines []*machine
 	// settle is how long the system wants to be left alone between two faults.
 	settle time.Duration
@@ -81,7 +82,7 @@ func startHoldfast(t *testing.T) *liveSystem {
 func startRealRedis(t *testing.T) *liveSystem {
 	t.Helper()
 	const failoverTimeout = 5 * time.Second
-	s := &liveSystem{name: "Redis " + testkit.OracleVersion + " with Sentinel", settle: 2 * failoverTimeout}
+	s := &liveSystem{name: "Redis " + testkit.OracleVersion + " with Sentinel", real: true, settle: 2 * failoverTimeout}
 	first := testkit.Ports(t)
 	const sentinels = 8 // where in the block of ports the Sentinels begin
 	for i := range 3 {
@@ -131,9 +132,13 @@ func ask(addr, password string, args ...string) (testkit.Reply, error) {
 	}
 	defer c.Close()
 	if _, err := c.Do("AUTH", password); err != nil {
-		return testkit.Reply{}, err
+		return testkit.Reply{}, fmt.Errorf("AUTH on %s: %w", addr, err)
 	}
-	return c.Do(args...)
+	r, err := c.Do(args...)
+	if err != nil {
+		err = fmt.Errorf("%s on %s: %w", strings.Join(args, " "), addr, err)
+	}
+	return r, err
 }
 
 // askSentinel asks SENTINEL something about the master.
@@ -211,13 +216,13 @@ func (s *liveSystem) whole(at int) error {
 	others := strconv.Itoa(len(s.machines) - 1)
 	_, port, _ := net.SplitHostPort(s.machines[at].data)
 	for i, m := range s.machines {
-		info, err := m.info("replication")
+		info, err := m.info("default")
 		if err != nil {
 			return err
 		}
-		want := map[string]string{"role": "slave", "master_link_status": "up", "master_port": port}
+		want := map[string]string{"loading": "0", "role": "slave", "master_link_status": "up", "master_port": port}
 		if i == at {
-			want = map[string]string{"role": "master", "connected_slaves": others}
+			want = map[string]string{"loading": "0", "role": "master", "connected_slaves": others}
 		}
 		for field, value := range want {
 			if info[field] != value {
@@ -257,10 +262,7 @@ func (m *machine) shows(command string, want map[string]string) error {
 // failover has a Sentinel move the master, and waits until that has happened.
 func (s *liveSystem) failover(t *testing.T) {
 	t.Helper()
-	old, err := s.master()
-	if err != nil {
-		t.Fatalf("before SENTINEL FAILOVER: %v", err)
-	}
+	old := s.waitMaster(t, -1)
 	// Asked of a replica's Sentinel that runs, as an operator would ask any.
 	for i, m := range s.machines {
 		if i == old || !m.running() {

@@ -13,37 +13,45 @@ use Time::HiRes qw(time);
 
 use constant BEAT => 0.1;    # seconds between two increments
 
-my $key   = $ENV{COUNTER_KEY};
-my $redis = Redis->new(
-    sentinels              => [split /,/, $ENV{SENTINELS}],
-    service                => $ENV{MASTER_NAME},
-    sentinels_password     => $ENV{SENTINEL_PASSWORD},
-    sentinels_read_timeout => 0.5,
-    password               => $ENV{REDIS_PASSWORD},
-    # Without it a connection that has ended stays so. It asks the Sentinels again for
-    # as long as this, in seconds, with this pause in microseconds.
-    reconnect => 2,
-    every     => 100_000,
-);
+my $key = $ENV{COUNTER_KEY};
+my $redis;
+
+# The connection. One that has failed is not used again: Redis.pm gives up reconnecting
+# for good when a connection ends while it sends the password.
+sub redis {
+    $redis ||= Redis->new(
+        sentinels              => [split /,/, $ENV{SENTINELS}],
+        service                => $ENV{MASTER_NAME},
+        sentinels_password     => $ENV{SENTINEL_PASSWORD},
+        sentinels_read_timeout => 0.5,
+        password               => $ENV{REDIS_PASSWORD},
+        # For so many seconds it tries to connect again, with a pause of so many
+        # microseconds; without it a connection that has ended is an error at once.
+        reconnect => 2,
+        every     => 100_000,
+    );
+    return $redis;
+}
 
 sub say_line { print "@_\n"; }
 
 # Does one thing and says how it went.
 sub report {
     my ($event, $command) = @_;
-    my $reply = eval { $redis->$command($key) };
+    my $reply = eval { redis()->$command($key) };
     if (defined $reply) {
         say_line($event, $reply);
         return;
     }
+    undef $redis;
     my $error = $@ || 'no reply';
     $error =~ s/\n/ /g;
     say_line('fail', $error);
 }
 
 STDOUT->autoflush(1);
-$redis->incr($key);
-say_line('ready', $redis->get($key));
+redis()->incr($key);
+say_line('ready', redis()->get($key));
 
 # What is read here is read byte by byte: a buffer would hide lines from select.
 my $input = IO::Select->new(\*STDIN);

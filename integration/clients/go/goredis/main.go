@@ -43,7 +43,15 @@ func client(s story.Settings, kind string) story.Client {
 // that must see the last write has to ask for the master.
 func routed(all *redis.ClusterClient, key string) story.Client {
 	return story.Client{
-		Increment: func(ctx context.Context) (int64, error) { return all.Incr(ctx, key).Result() },
+		Increment: func(ctx context.Context) (int64, error) {
+			n, err := all.Incr(ctx, key).Result()
+			if err != nil {
+				// It hears of a new master from one Sentinel only, and looks for it by itself once
+				// a minute: when that Sentinel dies with the master, it must be told to look.
+				all.ReloadState(ctx)
+			}
+			return n, err
+		},
 		Read: func(ctx context.Context) (int64, error) {
 			master, err := all.MasterForKey(ctx, key)
 			if err != nil {
