@@ -269,15 +269,15 @@ func TestBooksOfACounter(t *testing.T) {
 // An outage is counted from the fault, between any two acknowledgements, and to the end
 // for a client that never came back.
 func TestOutageOfAClient(t *testing.T) {
-	const ms = time.Millisecond
+	at := func(ms int) time.Duration { return time.Duration(ms) * time.Millisecond }
 	c := &liveClient{}
-	for _, at := range []time.Duration{10, 90, 110, 400, 410, 900} {
-		c.acks = append(c.acks, ack{at: at * ms})
+	for _, ms := range []int{10, 90, 110, 400, 410, 900} {
+		c.acks = append(c.acks, ack{at: at(ms)})
 	}
-	for _, k := range []struct{ from, to, want time.Duration }{
+	for _, k := range []struct{ from, to, want int }{
 		{100, 450, 290}, {150, 450, 250}, {405, 900, 490}, {405, 800, 5}, {405, 1500, 600}, {950, 1000, 50},
 	} {
-		if got := c.outage(k.from*ms, k.to*ms); got != k.want*ms {
+		if got := c.outage(at(k.from), at(k.to)); got != at(k.want) {
 			t.Errorf("from %d to %d ms: %v, want %d ms", k.from, k.to, got, k.want)
 		}
 	}
