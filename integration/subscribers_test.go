@@ -144,3 +144,39 @@ func TestQuestionsWithoutAMaster(t *testing.T) {
 	}
 	s.waitWhole(t)
 }
+
+// P8: a killed replica is shown as disconnected at once, on every other Sentinel port:
+// node-redis looks anew when its connection to it ends, and if it then is still shown
+// in good health tries to connect to it until it is back, with all commands waiting.
+func TestKilledReplicaIsDisconnectedAtOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	s := startHoldfast(t)
+	at := s.waitWhole(t)
+	victim := s.machines[(at+1)%3]
+	victim.kill()
+	const soon = 100 * time.Millisecond // far below the election timeout of 250 ms
+	ctx, cancel := withLimit(t, soon)
+	defer cancel()
+	for _, m := range []*machine{s.machines[at], s.machines[(at+2)%3]} {
+		if err := testkit.Poll(ctx, func() error { return m.showsDisconnected(victim) }); err != nil {
+			t.Errorf("%v after the kill: %v", soon, err)
+		}
+	}
+}
+
+// showsDisconnected tells whether the Sentinel shows a replica so.
+func (m *machine) showsDisconnected(replica *machine) error {
+	r, err := m.askSentinel("REPLICAS")
+	if err != nil {
+		return err
+	}
+	for _, one := range r.Elems {
+		fields := one.Map()
+		if string(fields["name"].Text) == replica.data {
+			return testkit.Check(strings.Contains(string(fields["flags"].Text), "disconnected"), "%s shows %v", m.sentinel, fields["flags"])
+		}
+	}
+	return fmt.Errorf("%s does not show %s", m.sentinel, replica.data)
+}
