@@ -18,6 +18,12 @@ lacks mkfs.ext4 && need+=(e2fsprogs)
 lacks node && need+=(nodejs)
 lacks npm && need+=(npm)
 /usr/bin/python3 -c 'import redis' 2>/dev/null || need+=(python3-redis)
+lacks php && need+=(php-cli)
+php -r 'exit(extension_loaded("redis") ? 0 : 1);' 2>/dev/null || need+=(php-redis)
+[ -e /usr/share/php/Predis/autoload.php ] || need+=(php-predis)
+lacks ruby && need+=(ruby)
+ruby -e 'require "redis"' 2>/dev/null || need+=(ruby-redis)
+perl -MRedis -e 1 2>/dev/null || need+=(libredis-perl)
 
 if [ ${#need[@]} -gt 0 ]; then
 	if lacks apt-get; then

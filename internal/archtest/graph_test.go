@@ -88,6 +88,19 @@ var testOnly = map[string]node{
 		own:   []string{"integration/bench/sessions", "node", "config", "internal/testkit", "internal/clock", "command", "resp", "store"},
 		third: []string{"github.com/redis/go-redis/v9", "github.com/redis/rueidis", "github.com/anishathalye/porcupine", "go.uber.org/goleak", "golang.org/x/sys"},
 	},
+	"integration/clients/go/story": {},
+	"integration/clients/go/goredis": {
+		own:   []string{"integration/clients/go/story"},
+		third: []string{"github.com/redis/go-redis/v9"},
+	},
+	"integration/clients/go/rueidis": {
+		own:   []string{"integration/clients/go/story"},
+		third: []string{"github.com/redis/rueidis"},
+	},
+	"integration/clients/go/radix": {
+		own:   []string{"integration/clients/go/story"},
+		third: []string{"github.com/mediocregopher/radix/v4"},
+	},
 	"integration/bench/sessions": {
 		own:   []string{"internal/testkit"},
 		third: []string{"github.com/HdrHistogram/hdrhistogram-go"},

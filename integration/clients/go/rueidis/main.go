@@ -1,0 +1,63 @@
+// Rueidis tells the story with rueidis.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/holdfast/holdfast/integration/clients/go/story"
+)
+
+func main() {
+	client, err := tell(story.FromEnvironment())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(story.Run(client))
+}
+
+func tell(s story.Settings) (story.Client, error) {
+	master, err := rueidis.NewClient(options(s))
+	if err != nil {
+		return story.Client{}, err
+	}
+	// Reads from replicas take a client of their own.
+	only := options(s)
+	only.ReplicaOnly = true
+	replicas, err := rueidis.NewClient(only)
+	if err != nil {
+		return story.Client{}, err
+	}
+	return story.Client{
+		Increment: func(ctx context.Context) (int64, error) {
+			return master.Do(ctx, master.B().Incr().Key(s.Key).Build()).AsInt64()
+		},
+		Read: func(ctx context.Context) (int64, error) {
+			return master.Do(ctx, master.B().Get().Key(s.Key).Build()).AsInt64()
+		},
+		ReadReplica: func(ctx context.Context) (int64, error) {
+			return replicas.Do(ctx, replicas.B().Get().Key(s.Key).Build()).AsInt64()
+		},
+	}, nil
+}
+
+func options(s story.Settings) rueidis.ClientOption {
+	return rueidis.ClientOption{
+		InitAddress: s.Sentinels,
+		Password:    s.Password,
+		// Its cache wants CLIENT TRACKING of the data port.
+		DisableCache: true,
+		Sentinel: rueidis.SentinelOption{
+			MasterSet: s.MasterName,
+			Password:  s.SentinelPassword,
+			// It hears of a new master from one Sentinel only. Asking now and then finds
+			// what was said while that connection was down.
+			TopologyRefreshInterval: time.Second,
+		},
+	}
+}

@@ -1,0 +1,284 @@
+package integration_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/holdfast/holdfast/internal/testkit"
+)
+
+// liveClient is one running client program of clients/ that tells the story of
+// clients/go/story. Its methods are for the test's goroutine.
+type liveClient struct {
+	library
+
+	command *exec.Cmd
+	orders  io.WriteCloser
+	errors  string // path of the file with what it wrote to standard error
+	counter int64  // what its counter held in the end
+
+	mu       sync.Mutex
+	acks     []counted         // guarded by mu, in order of time
+	failures []failure         // guarded by mu, in order of time
+	said     map[string]string // guarded by mu: the newest answer to each order
+	ended    bool              // guarded by mu: its output has ended
+}
+
+// counted is an increment that was acknowledged.
+type counted struct {
+	at    time.Duration
+	value int64
+}
+
+// failure is one that was not.
+type failure struct {
+	at   time.Duration
+	text string
+}
+
+// startLive starts a client program against the Sentinels at the given addresses and
+// ends it with the test.
+func startLive(t *testing.T, l library, sentinels []string) *liveClient {
+	t.Helper()
+	c := &liveClient{library: l, said: map[string]string{}, errors: filepath.Join(t.TempDir(), "stderr")}
+	file, err := os.Create(c.errors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	path, args := l.program(t)
+	c.command = exec.CommandContext(t.Context(), path, args...)
+	c.command.Stderr = file
+	c.command.Env = append(os.Environ(),
+		"SENTINELS="+strings.Join(sentinels, ","), "MASTER_NAME="+testkit.MasterName,
+		"REDIS_PASSWORD="+dataPassword, "SENTINEL_PASSWORD="+sentinelPassword, "COUNTER_KEY="+c.key())
+	c.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := c.command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.orders, err = c.command.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.command.Start(); err != nil {
+		t.Fatalf("%s: %v", l.name, err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		c.listen(out)
+	}()
+	t.Cleanup(func() {
+		_ = c.command.Process.Kill()
+		<-read
+		_ = c.command.Wait()
+	})
+	return c
+}
+
+// key is the counter of this client.
+func (c *liveClient) key() string { return "counter:" + c.name }
+
+// listen notes what the program says, and when, until its output ends.
+func (c *liveClient) listen(out io.Reader) {
+	scanner := bufio.NewScanner(out)
+	for scanner.Scan() {
+		now := testkit.Now()
+		event, rest, _ := strings.Cut(scanner.Text(), " ")
+		c.mu.Lock()
+		value, err := strconv.ParseInt(rest, 10, 64)
+		switch {
+		case event == "counted" && err == nil:
+			c.acks = append(c.acks, counted{now, value})
+		case event == "fail" || event == "counted":
+			c.failures = append(c.failures, failure{now, rest})
+		default:
+			c.said[event] = rest
+		}
+		c.mu.Unlock()
+	}
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
+}
+
+// order has the program do something and waits for its answer.
+func (c *liveClient) order(t *testing.T, order string, limit time.Duration) (answer string) {
+	t.Helper()
+	c.mu.Lock()
+	delete(c.said, order)
+	c.mu.Unlock()
+	if _, err := io.WriteString(c.orders, order+"\n"); err != nil {
+		t.Errorf("%s: %s: %v", c.name, order, err)
+		return ""
+	}
+	return c.await(t, order, limit)
+}
+
+// quit has the program end, and waits until it has.
+func (c *liveClient) quit(t *testing.T) {
+	t.Helper()
+	if _, err := io.WriteString(c.orders, "quit\n"); err != nil {
+		t.Errorf("%s: quit: %v", c.name, err)
+		return
+	}
+	c.await(t, "done", backLimit)
+}
+
+// await waits for an event other than those about increments.
+func (c *liveClient) await(t *testing.T, event string, limit time.Duration) (answer string) {
+	t.Helper()
+	testkit.Eventually(t, limit, c.name+" says "+event, func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		var ok bool
+		if answer, ok = c.said[event]; ok {
+			return nil
+		}
+		if c.ended {
+			t.Fatalf("%s has ended: %s", c.name, c.stderr())
+		}
+		return errors.New("not yet: " + c.lastFailure())
+	})
+	return answer
+}
+
+// stderr is the end of what the program wrote to standard error.
+func (c *liveClient) stderr() string {
+	text, _ := os.ReadFile(c.errors)
+	return string(text[max(0, len(text)-2000):])
+}
+
+// lastFailure is the text of the newest failure, with the lock held.
+func (c *liveClient) lastFailure() string {
+	if len(c.failures) == 0 {
+		return "no failure"
+	}
+	return c.failures[len(c.failures)-1].text
+}
+
+// last is the newest number that was acknowledged, 0 if none was.
+func (c *liveClient) last() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.acks) == 0 {
+		return 0
+	}
+	return c.acks[len(c.acks)-1].value
+}
+
+// resumed tells whether n increments were acknowledged after the instant.
+func (c *liveClient) resumed(after time.Duration, n int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	count := countAfter(c.acks, after)
+	return testkit.Check(count >= n, "%s: %d acknowledged, last failure: %s", c.name, count, c.lastFailure())
+}
+
+func countAfter(acks []counted, after time.Duration) int {
+	at, _ := slices.BinarySearchFunc(acks, after, func(a counted, after time.Duration) int { return int(a.at - after) })
+	return len(acks) - at
+}
+
+// outage is the longest time without an acknowledgement that ended after from, and
+// began after it or is counted from there, up to the instant to.
+func (c *liveClient) outage(from, to time.Duration) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	longest, last := time.Duration(0), from
+	for _, a := range c.acks {
+		if a.at > from && a.at <= to {
+			longest = max(longest, a.at-last)
+			last = a.at
+		}
+	}
+	if countAfter(c.acks, to) == 0 { // nor later: it had not come back
+		longest = max(longest, to-last)
+	}
+	return longest
+}
+
+// failed are the failures between two instants, by text.
+func (c *liveClient) failed(from, to time.Duration) map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sum := map[string]int{}
+	for _, f := range c.failures {
+		if f.at > from && f.at <= to {
+			sum[f.text]++
+		}
+	}
+	return sum
+}
+
+// books are how many increments were acknowledged, and how many of those are lost in the counter
+// that ended at end: an acknowledgement of a lower number than the one before it, or
+// the end, shows that those between have gone.
+func books(acks []counted, end int64) (acknowledged, lost int) {
+	var kept []int64
+	drop := func(from int64) {
+		for len(kept) > 0 && kept[len(kept)-1] >= from {
+			kept = kept[:len(kept)-1]
+			lost++
+		}
+	}
+	for _, a := range acks {
+		drop(a.value)
+		kept = append(kept, a.value)
+	}
+	drop(end + 1)
+	return len(acks), lost
+}
+
+// The books find what is lost: acknowledged numbers that come again, and those above
+// the end. Numbers that are left out were executed without an acknowledgement.
+func TestBooksOfACounter(t *testing.T) {
+	for _, k := range []struct {
+		values []int64
+		end    int64
+		lost   int
+	}{
+		{[]int64{1, 2, 3, 5}, 5, 0},
+		{[]int64{1, 2, 3, 5}, 7, 0},
+		{[]int64{1, 2, 3, 2, 3}, 3, 2},
+		{[]int64{1, 2, 3, 3}, 3, 1},
+		{[]int64{1, 2, 3}, 2, 1},
+		{[]int64{1, 2, 3, 9}, 0, 4},
+	} {
+		var acks []counted
+		for _, v := range k.values {
+			acks = append(acks, counted{value: v})
+		}
+		if n, lost := books(acks, k.end); lost != k.lost || n != len(k.values) {
+			t.Errorf("%v ending at %d: %d acknowledged, %d lost; want %d and %d", k.values, k.end, n, lost, len(k.values), k.lost)
+		}
+	}
+}
+
+// An outage is counted from the fault, between any two acknowledgements, and to the end
+// for a client that never came back.
+func TestOutageOfAClient(t *testing.T) {
+	at := func(ms int) time.Duration { return time.Duration(ms) * time.Millisecond }
+	c := &liveClient{}
+	for _, ms := range []int{10, 90, 110, 400, 410, 900} {
+		c.acks = append(c.acks, counted{at: at(ms)})
+	}
+	for _, k := range []struct{ from, to, want int }{
+		{100, 450, 290}, {150, 450, 250}, {405, 900, 490}, {405, 800, 5}, {405, 1500, 600}, {950, 1000, 50},
+	} {
+		if got := c.outage(at(k.from), at(k.to)); got != at(k.want) {
+			t.Errorf("from %d to %d ms: %v, want %d ms", k.from, k.to, got, k.want)
+		}
+	}
+}
