@@ -99,9 +99,9 @@ func (c *liveClient) listen(out io.Reader) {
 		c.mu.Lock()
 		value, err := strconv.ParseInt(rest, 10, 64)
 		switch {
-		case event == "counted" && err == nil:
+		case event == "ack" && err == nil:
 			c.acks = append(c.acks, counted{now, value})
-		case event == "fail" || event == "counted":
+		case event == "fail" || event == "ack":
 			c.failures = append(c.failures, failure{now, rest})
 		default:
 			c.said[event] = rest
