@@ -98,7 +98,7 @@ func TestOthersWaitForTheirDisk(t *testing.T) {
 		"barrier":    func(_ *logStore, e *raft.Log) { e.Type = raft.LogBarrier },
 		"follower":   func(s *logStore, _ *raft.Log) { s.leads = no },
 		"alone":      func(s *logStore, _ *raft.Log) { s.needsOthers = no },
-		"many bytes": func(_ *logStore, e *raft.Log) { e.Data = make([]byte, behindBytes) },
+		"many bytes": func(_ *logStore, e *raft.Log) { e.Data = make([]byte, behindBytes+1) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var failed error
