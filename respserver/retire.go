@@ -108,7 +108,8 @@ type stillness struct {
 }
 
 // retire closes the connections that have been still for long enough, and returns
-// those to look at again.
+// those to look at again. Whose replies are still on their way is not still: what was
+// carried out would be asked again.
 func (s *Server) retire(seen Stillness, quiet time.Duration) Stillness {
 	next := make(Stillness)
 	at := now()
@@ -116,7 +117,7 @@ func (s *Server) retire(seen Stillness, quiet time.Duration) Stillness {
 		before, known := seen[c]
 		turns := c.life.turns.Load()
 		switch {
-		case !known || turns != before.turns || c.life.bits.Load()&lifeBusy != 0 || c.engaged():
+		case !known || turns != before.turns || c.life.bits.Load()&lifeBusy != 0 || c.engaged() || c.out.busy():
 			next[c] = stillness{turns, at}
 		case at-before.since < quiet || c.unread():
 			next[c] = before

@@ -56,6 +56,35 @@ func TestRetiringAnswersWhatHasArrived(t *testing.T) {
 	p.wantClosed()
 }
 
+// P8: a client that reads slowly gets all of its replies before its connection is closed
+// as idle.
+func TestRetiringLetsSlowReadersFinish(t *testing.T) {
+	r := start(t)
+	p := r.dial(t)
+	const times, size = 40, 1 << 20
+	p.want("SET a "+strings.Repeat("x", size), "OK")
+	for range times {
+		p.send("GET a")
+	}
+	eventually(t, "all is executed", func() bool { return r.Stats().Commands == times+1 && r.Stats().Pending > 0 })
+	r.Retire()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*quiet)
+	defer cancel()
+	if r.Retired(ctx, quiet, r.Still()) {
+		t.Error("the connection was closed before its replies were sent")
+	}
+	for i := range times {
+		v, err := p.tryRead(testBound)
+		if err != nil || len(v.Bytes()) != size {
+			t.Fatalf("reply %d: %d bytes, %v", i, len(v.Bytes()), err)
+		}
+	}
+	if !r.Retired(t.Context(), quiet, nil) {
+		t.Error("it says that some are left")
+	}
+	p.wantClosed()
+}
+
 // A transaction that has been begun, and keys that are watched, keep a connection until
 // it has been carried out.
 func TestRetiringWaitsForTransactions(t *testing.T) {
