@@ -135,7 +135,7 @@ func (c *client) engaged() bool { return c.card.multi.Load() >= 0 || c.card.watc
 // retires tells whether the connection is to be closed behind the replies that are
 // about to be sent: nothing more has come from the client.
 func (c *client) retires() bool {
-	return c.srv.retiring.Load() && !c.engaged() && c.rd.Buffered() == 0 && !c.unread()
+	return c.srv.retiring.Load() && !c.engaged() && c.rd.Buffered() == 0 && len(c.ahead.buf) == 0 && !c.unread()
 }
 
 // cork keeps what is sent from now on from leaving before the connection is closed, so

@@ -56,6 +56,25 @@ func TestRetiringAnswersWhatHasArrived(t *testing.T) {
 	p.wantClosed()
 }
 
+// P8: the same goes for what a client has sent while one of its commands was blocked.
+func TestRetiringAnswersWhatWasReadAhead(t *testing.T) {
+	r := start(t)
+	r.node.twoReplicas(0)
+	p := r.dial(t)
+	p.want("CLIENT ID", ":1")
+	p.want("SET a 1", "OK")
+	p.send("WAIT 1 0")
+	eventually(t, "the connection is blocked", func() bool { return r.Stats().Blocked == 1 })
+	other := r.dial(t)
+	other.want("PING", "PONG")
+	p.send("SET a 2")
+	r.Retire()
+	other.send("CLIENT UNBLOCK 1")
+	other.wantAll(":1")
+	p.wantAll(":0", "OK")
+	p.wantClosed()
+}
+
 // P8: a client that reads slowly gets all of its replies before its connection is closed
 // as idle.
 func TestRetiringLetsSlowReadersFinish(t *testing.T) {
