@@ -26,6 +26,7 @@ func (n *Node) openRelay(table *command.Table) error {
 		expire:   n.proposer.Expire,
 		confirm:  n.raft.Confirm,
 		applied:  n.fsm.WaitApplied,
+		acked:    n.acknowledged,
 		versions: master{n}.Versions,
 		self:     n.settings.Config().NodeID,
 		master:   n.master,

@@ -38,6 +38,7 @@ type relayConfig struct {
 	expire  func(ctx context.Context, victims []store.Victim) error // likewise
 	confirm func(ctx context.Context) error                         // that this node is the master
 	applied func(ctx context.Context, index uint64) error           // waits until the state has reached index
+	acked   func(index uint64) int64                                // how many replicas have the log up to index, if this node is the master
 	// versions are what WATCH remembers of keys, if this node is the confirmed master.
 	versions func(ctx context.Context, db int, keys [][]byte) ([]uint64, error)
 	self     string
@@ -292,8 +293,11 @@ func (r *relay) Written() uint64 { return r.written.Load() }
 func (r *relay) Acknowledged(ctx context.Context, index uint64) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, passBound)
 	defer cancel()
-	conn, _ := r.reach(ctx)
-	if conn == nil {
+	conn, self := r.reach(ctx)
+	switch {
+	case self: // it was not when the client began to wait
+		return r.cfg.acked(index), nil
+	case conn == nil:
 		return 0, forward.ErrRefused
 	}
 	n, err := conn.Acked(ctx, index)

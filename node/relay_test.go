@@ -113,6 +113,7 @@ func newRelayRig(tb testing.TB) *relayRig {
 			r.waited.Store(index)
 			return nil
 		},
+		acked:    func(uint64) int64 { return 2 },
 		versions: func(context.Context, int, [][]byte) ([]uint64, error) { return nil, errNotMaster },
 		master:   func() string { return *r.master.Load() },
 		dial: func(ctx context.Context, id string) (net.Conn, error) {
@@ -330,6 +331,17 @@ func TestNewMasterTakesItsOwnCommands(t *testing.T) {
 	r.want(b, command.Replied)
 	if len(r.here) != 1 {
 		t.Errorf("%v were carried out here", r.here)
+	}
+}
+
+// A client that waits for replicas on a node that passes on hears of them also when that
+// node has become the master meanwhile.
+func TestNewMasterCountsItsOwnReplicas(t *testing.T) {
+	r := newRelayRig(t)
+	r.set(wayRemote)
+	r.follow("n1")
+	if n, err := r.Acknowledged(t.Context(), 1); n != 2 || err != nil {
+		t.Errorf("%d replicas, %v", n, err)
 	}
 }
 
