@@ -150,28 +150,17 @@ func (r *relay) sendLocked(b *command.Batch) {
 		return
 	}
 	b.Start()
-	if b.Abandoned != nil && b.Abandoned() {
-		abandon(b)
+	p := passage{relay: r, batch: b, all: len(b.Requests), until: clock.Mono() + passBound}
+	if p.abandoned() {
 		return
 	}
 	r.stats.passed.Add(1)
-	p := passage{relay: r, batch: b, all: len(b.Requests), until: clock.Mono() + passBound}
 	if id := r.cfg.master(); id != r.cfg.self {
 		if p.conn = r.links.ready(id); p.conn != nil {
 			p.part = p.conn.Send(b, 0) // in order
 		}
 	}
 	r.wg.Go(p.run)
-}
-
-// abandon ends a batch whose client has ended its connection. Clients do so when they
-// hear of a new master, and ask that one the same again: what waited here must not be
-// carried out as well. Nothing else that the client had sent is carried out either,
-// as after anything in doubt.
-func abandon(b *command.Batch) {
-	for i, n := 0, len(b.Requests); i < n; i++ {
-		b.End(i, command.InDoubt, resp.Err(resp.ErrInDoubt))
-	}
 }
 
 // passage is a batch on its way to the master.
@@ -183,6 +172,18 @@ type passage struct {
 	until time.Duration // clock.Mono: no new attempt is made after it
 	conn  *forward.Conn
 	part  *forward.Part // nil if nothing is sent
+}
+
+// abandoned ends what has not ended, and is not under way, of a batch whose client has
+// ended its connection. Clients do so when they hear of a new master, and ask that one
+// the same again: what waited here must not be carried out as well. Nothing else that
+// the client had sent is carried out either, as after anything in doubt.
+func (p *passage) abandoned() bool {
+	if p.batch.Abandoned == nil || !p.batch.Abandoned() {
+		return false
+	}
+	p.end(p.all, command.InDoubt, resp.Err(resp.ErrInDoubt))
+	return true
 }
 
 // run ends every request of the batch.
@@ -211,13 +212,15 @@ func (p *passage) run() {
 }
 
 // send sends what has not ended. If nobody takes it in time it is refused; false then,
-// and if the batch has gone to this node's Proposer.
+// if the client has gone, and if the batch has gone to this node's Proposer.
 func (p *passage) send() bool {
 	r := p.relay
 	ctx, cancel := context.WithTimeout(r.ctx, max(0, p.until-clock.Mono()))
 	defer cancel()
 	conn, self := r.reach(ctx)
 	switch {
+	case p.abandoned():
+		return false
 	case self && p.from == 0:
 		r.cfg.submit(p.batch)
 		return false

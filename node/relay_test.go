@@ -364,6 +364,37 @@ func TestAbandonedCommandsAreDropped(t *testing.T) {
 	}
 }
 
+// P8: what waits for a master to take it is not carried out either once its client has
+// gone: it asks the next master the same again.
+func TestCommandsAbandonedOnTheWayAreDropped(t *testing.T) {
+	for name, unsent := range map[string]func(r *relayRig){
+		"refused":   func(r *relayRig) { r.nodes["n2"].set(command.Refused) },
+		"no master": func(r *relayRig) { r.follow("") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRelayRig(t)
+			unsent(r)
+			r.set(wayRemote)
+			var gone atomic.Bool
+			b := command.NewBatch()
+			b.Abandoned = gone.Load
+			table, err := dataTable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Requests = []command.Request{{Spec: table.ByName("set"), Args: byteArgs([]string{"SET", "a", "b"})}}
+			r.Submit(b)
+			gone.Store(true)
+			testkit.Pause(t.Context(), 20*time.Millisecond)
+			r.follow("n3")
+			r.want(b, command.InDoubt)
+			if got := r.nodes["n3"].words(); len(got) != 0 {
+				t.Errorf("%v were carried out", got)
+			}
+		})
+	}
+}
+
 // A fresh read, and the removal of due keys, wait until the own state has reached what
 // the master told.
 func TestReadsWaitForTheMastersIndex(t *testing.T) {
