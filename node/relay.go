@@ -106,12 +106,18 @@ func (r *relay) present() way {
 
 // set changes the way. What is parked takes the new one first.
 func (r *relay) set(w way) {
+	r.setUnless(w, func() bool { return false })
+}
+
+// setUnless changes the way unless kept says, when nobody else can change it, that it is
+// not to be changed.
+func (r *relay) setUnless(w way, kept func() bool) {
 	if r.present() == w {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.mu.closed {
+	if r.mu.closed || kept() {
 		return
 	}
 	r.mu.way = w

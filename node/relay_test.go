@@ -211,6 +211,20 @@ func TestParkedCommandsTakeTheNextWay(t *testing.T) {
 	}
 }
 
+// P8: a look at the role that was taken before a handover began does not let out what the
+// handover has parked since.
+func TestHandoverKeepsWhatItHasParked(t *testing.T) {
+	r := newRelayRig(t)
+	r.set(wayParked)
+	b := r.submit("a")
+	r.setUnless(wayHere, func() bool { return true })
+	if len(r.here) != 0 || r.present() != wayParked {
+		t.Errorf("%v were carried out", r.here)
+	}
+	r.setUnless(wayHere, func() bool { return false })
+	r.want(b, command.Replied)
+}
+
 // A node that is not the master refuses; the command goes to the one that is, once.
 func TestRefusedCommandsAreSentAgain(t *testing.T) {
 	r := newRelayRig(t)

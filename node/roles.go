@@ -179,15 +179,13 @@ var asideRole = respserver.Role{Forward: true, HandingOver: true}
 func (n *Node) forwards() bool { return n.settings.Config().ReplicaMode == config.ReplicaForward }
 
 // followRelay has what clients ask take the way that goes with the role. While the
-// leadership is handed over that is not decided here.
+// leadership is handed over that is not decided here, also if that has just begun.
 func (n *Node) followRelay(serves bool) {
-	switch {
-	case n.handovers.present.Load() != nil:
-	case serves || !n.forwards():
-		n.relay.set(wayHere)
-	default:
-		n.relay.set(wayRemote)
+	w := wayRemote
+	if serves || !n.forwards() {
+		w = wayHere
 	}
+	n.relay.setUnless(w, func() bool { return n.handovers.present.Load() != nil })
 }
 
 // followQuorum closes the Sentinel clients of a node that has lost the majority,
