@@ -188,17 +188,24 @@ func (c *Conn) write() {
 	}
 }
 
-// bounded closes a connection on which a write takes too long.
+// bounded closes a connection that takes nothing for too long. A large frame may take
+// longer than that, as long as it makes progress.
 type bounded struct {
 	net.Conn
 	bound time.Duration
 }
 
 // Write writes p.
-func (b bounded) Write(p []byte) (int, error) {
+func (b bounded) Write(p []byte) (n int, err error) {
 	t := time.AfterFunc(b.bound, func() { _ = b.Close() }) // the write fails then
 	defer t.Stop()
-	return b.Conn.Write(p)
+	for err == nil && n < len(p) {
+		t.Reset(b.bound)
+		var more int
+		more, err = b.Conn.Write(p[n:min(len(p), n+writeBuffer)])
+		n += more
+	}
+	return n, err
 }
 
 // read takes answers until the connection ends.
