@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -173,19 +174,31 @@ func (c *Conn) write() {
 			}
 			continue
 		}
-		buf = x.encode(append(buf[:0], make([]byte, headLen)...))
-		appendHead(buf[:0], x.kind, x.id, len(buf)-headLen)
-		if !c.leaves(x) {
-			x.end(frame{}, ErrRefused)
-			return
-		}
-		if _, err := w.Write(buf); err != nil {
+		if buf = x.encode(append(buf[:0], make([]byte, headLen)...)); !c.post(w, x, buf) {
 			return
 		}
 		if cap(buf) > writeBuffer {
 			buf = nil
 		}
 	}
+}
+
+// post sends a question as it was encoded, behind the room for its head; false if the
+// connection has ended. The other node would end the connection on one that is too large,
+// and with it all that others have asked: it is refused here.
+func (c *Conn) post(w io.Writer, x *call, buf []byte) bool {
+	size := len(buf) - headLen
+	switch {
+	case size > maxAsk:
+		x.end(frame{}, resp.ErrRequestTooBig)
+		return true
+	case !c.leaves(x):
+		x.end(frame{}, ErrRefused)
+		return false
+	}
+	appendHead(buf[:0], x.kind, x.id, size)
+	_, err := w.Write(buf)
+	return err == nil
 }
 
 // bounded closes a connection that takes nothing for too long. A large frame may take

@@ -346,6 +346,32 @@ func TestRepliesThatDoNotFit(t *testing.T) {
 	}
 }
 
+// P7: a command that fits no frame, which a read may be, is refused before it is sent:
+// what others have under way on the connection goes on.
+func TestCommandsThatDoNotFit(t *testing.T) {
+	r := connect(t)
+	r.master.hold = true
+	first := r.Send(batch(call(t, "SET a 1")), 0)
+	testkit.Eventually(t, 10*time.Second, "the batch arrives", func() error {
+		return testkit.Check(r.master.seen() == 1, "%d batches", r.master.seen())
+	})
+	huge := call(t, "MGET a")
+	key := make([]byte, 1<<20)
+	for range 65 {
+		huge.Args = append(huge.Args, key)
+	}
+	if _, _, err := r.Send(batch(huge), 0).Wait(r.Conn); !errors.Is(err, resp.ErrRequestTooBig) {
+		t.Errorf("the large one: %v", err)
+	}
+	r.master.release()
+	if _, list, err := first.Wait(r.Conn); err != nil || list[0].Outcome != command.Replied {
+		t.Errorf("the one before it: %v, %v", list, err)
+	}
+	if r.Broken() {
+		t.Error("the connection has ended")
+	}
+}
+
 // P7: no bytes harm a server: it ends the connection, at once and without memory for
 // what a header only announces.
 func TestHostileFramesEndTheConnection(t *testing.T) {

@@ -124,6 +124,8 @@ const (
 	ErrDisk = Error("MISCONF Too little disk space is left for the log. Commands that may modify the data set are refused until there is more. See the log of the nodes.")
 	// ErrPattern refuses a pattern whose matching would keep others waiting.
 	ErrPattern = Error("ERR the pattern takes too long to match names of this length")
+	// ErrRequestTooBig refuses a command that is too long to be passed on to the master.
+	ErrRequestTooBig = Error("ERR the command is too long to be passed on; ask the master itself")
 	// ErrReplyTooBig refuses a read whose reply is too long to be passed on from the
 	// master to the node that the client is connected to.
 	ErrReplyTooBig = Error("ERR the reply is too long to be passed on; ask the master itself")
