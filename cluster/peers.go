@@ -172,13 +172,13 @@ func (p *peer) acked() uint64 {
 	return p.mu.acked
 }
 
-// contact is a request of this node's raft that a peer has answered.
+// contact is a request of this node's raft that a peer has answered with success.
 type contact struct {
 	term uint64
 	sent time.Duration // clock.Mono
 }
 
-// answered takes note of the answer to a request that raft sent as leader of term.
+// answered takes note that a request that raft sent as leader of term was, with success.
 func (p *peer) answered(term uint64, sent time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -188,7 +188,7 @@ func (p *peer) answered(term uint64, sent time.Duration) {
 }
 
 // lastAnswer is when the last request of a term was sent, by clock.Mono, that the peer
-// has answered; 0 if there is none.
+// has answered with success; 0 if there is none.
 func (p *peer) lastAnswer(term uint64) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

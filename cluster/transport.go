@@ -201,15 +201,13 @@ func (t *transport) hold(p *peer, term uint64) {
 	}
 }
 
-// send makes one request. An answer counts as contact, and success prolongs this
-// node's lease.
+// send makes one request. Success counts as contact, for raft on the other node notes
+// none otherwise, and prolongs this node's lease.
 func (t *transport) send(p *peer, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	c, began := t.node.claim(p), clock.Mono()
 	err := t.NetworkTransport.AppendEntries(raft.ServerID(p.id), target, args, resp)
-	if err == nil {
-		p.answered(args.Term, began)
-	}
 	if err == nil && resp.Success {
+		p.answered(args.Term, began)
 		t.node.acknowledged(c, args.Term)
 	}
 	return err
