@@ -28,8 +28,10 @@ const (
 const (
 	// passBound is how long a command waits for a master that takes it.
 	passBound = 2 * time.Second
-	// passPause is the time between two attempts.
-	passPause = 2 * time.Millisecond
+	// passPause is the time between two attempts, passPauseMost that between two looks
+	// for a master after some in vain.
+	passPause     = 2 * time.Millisecond
+	passPauseMost = 16 * time.Millisecond
 )
 
 // relayConfig is what a relay is built of.
@@ -420,9 +422,10 @@ func (r *relay) persist(ctx context.Context, try func(ctx context.Context) error
 }
 
 // reach is a connection to the master, or self if that is this node; neither if none
-// is found in time.
+// is found in time. It looks less and less often: while there is no master all clients
+// may wait here, and the nodes need the time to elect one.
 func (r *relay) reach(ctx context.Context) (conn *forward.Conn, self bool) {
-	for {
+	for wait := passPause; ; wait = min(2*wait, passPauseMost) {
 		switch id := r.cfg.master(); id {
 		case "":
 		case r.cfg.self:
@@ -432,7 +435,7 @@ func (r *relay) reach(ctx context.Context) (conn *forward.Conn, self bool) {
 				return conn, false
 			}
 		}
-		if !pause(ctx, passPause) {
+		if !pause(ctx, wait) {
 			return nil, false
 		}
 	}

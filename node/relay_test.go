@@ -335,6 +335,25 @@ func TestWithoutMasterCommandsAreRefused(t *testing.T) {
 	}
 }
 
+// P8: who waits for a master does not keep the processors busy that are to elect one.
+func TestWaitingForAMasterCostsLittle(t *testing.T) {
+	r := newRelayRig(t)
+	r.follow("")
+	r.set(wayRemote)
+	var looks atomic.Int64
+	r.cfg.master = func() string {
+		looks.Add(1)
+		return *r.master.Load()
+	}
+	b := r.submit("a")
+	testkit.Pause(t.Context(), 320*time.Millisecond)
+	if got := looks.Load(); got > 40 {
+		t.Errorf("%d looks for a master", got)
+	}
+	r.follow("n2")
+	r.want(b, command.Replied)
+}
+
 // A node that becomes master while a command looks for one takes it itself.
 func TestNewMasterTakesItsOwnCommands(t *testing.T) {
 	r := newRelayRig(t)
