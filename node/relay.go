@@ -129,8 +129,17 @@ func (r *relay) setUnless(w way, kept func() bool) {
 	parked := r.mu.parked
 	r.mu.parked = nil
 	for _, b := range parked {
-		r.sendLocked(b)
+		if !dropped(b) {
+			r.sendLocked(b)
+		}
 	}
+}
+
+// dropped ends a batch that was parked if its client has gone meanwhile.
+func dropped(b *command.Batch) bool {
+	b.Start()
+	p := passage{batch: b, all: len(b.Requests)}
+	return p.abandoned()
 }
 
 // Submit takes a batch on the present way.

@@ -378,22 +378,27 @@ func TestNewMasterCountsItsOwnReplicas(t *testing.T) {
 	}
 }
 
-// What was parked for a client that has gone is not carried out.
+// P8: what was parked for a client that has gone is not carried out, wherever the way
+// leads afterwards: it has asked again.
 func TestAbandonedCommandsAreDropped(t *testing.T) {
-	r := newRelayRig(t)
-	r.set(wayParked)
-	b := command.NewBatch()
-	b.Abandoned = func() bool { return true }
-	table, err := dataTable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Requests = []command.Request{{Spec: table.ByName("set"), Args: byteArgs([]string{"SET", "a", "b"})}}
-	r.Submit(b)
-	r.set(wayRemote)
-	r.want(b, command.InDoubt)
-	if got := r.nodes["n2"].words(); len(got) != 0 {
-		t.Errorf("%v were carried out", got)
+	for w, name := range map[way]string{wayHere: "here", wayRemote: "remote"} {
+		t.Run(name, func(t *testing.T) {
+			r := newRelayRig(t)
+			r.set(wayParked)
+			b := command.NewBatch()
+			b.Abandoned = func() bool { return true }
+			table, err := dataTable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Requests = []command.Request{{Spec: table.ByName("set"), Args: byteArgs([]string{"SET", "a", "b"})}}
+			r.Submit(b)
+			r.set(w)
+			r.want(b, command.InDoubt)
+			if got := append(r.nodes["n2"].words(), r.here...); len(got) != 0 {
+				t.Errorf("%v were carried out", got)
+			}
+		})
 	}
 }
 
