@@ -30,6 +30,7 @@ func (n *Node) openRelay(table *command.Table) error {
 		versions: master{n}.Versions,
 		self:     n.settings.Config().NodeID,
 		master:   n.master,
+		parting:  func() bool { return n.handovers.present.Load() != nil },
 		dial:     func(ctx context.Context, id string) (net.Conn, error) { return n.raft.Dial(ctx, id, forwardKind) },
 		patience: 2 * n.settings.Config().ElectionTimeout,
 	})

@@ -32,6 +32,9 @@ const (
 	// for a master after some in vain.
 	passPause     = 2 * time.Millisecond
 	passPauseMost = 16 * time.Millisecond
+	// lateAfter is after how long clients may have given up: hardly any is told to wait
+	// for less.
+	lateAfter = 100 * time.Millisecond
 )
 
 // relayConfig is what a relay is built of.
@@ -45,6 +48,7 @@ type relayConfig struct {
 	versions func(ctx context.Context, db int, keys [][]byte) ([]uint64, error)
 	self     string
 	master   func() string // id of the master, "" while it is unknown
+	parting  func() bool   // this node hands over its leadership, or has just done so
 	dial     func(ctx context.Context, id string) (net.Conn, error)
 	patience time.Duration // how long dial may take: a master that cannot be reached will soon be another
 }
@@ -167,8 +171,9 @@ func (r *relay) sendLocked(b *command.Batch) {
 		return
 	}
 	b.Start()
-	p := passage{relay: r, batch: b, all: len(b.Requests), until: clock.Mono() + passBound}
-	if p.abandoned() {
+	now := clock.Mono()
+	p := passage{relay: r, batch: b, all: len(b.Requests), until: now + passBound, since: now}
+	if r.cfg.parting() && p.abandoned() {
 		return
 	}
 	r.stats.passed.Add(1)
@@ -187,8 +192,16 @@ type passage struct {
 	all   int           // requests of it: the batch is not ours once the last one has ended
 	from  int           // the first that has not ended
 	until time.Duration // clock.Mono: no new attempt is made after it
+	since time.Duration // clock.Mono: when it came, or the last part ended
 	conn  *forward.Conn
 	part  *forward.Part // nil if nothing is sent
+}
+
+// late tells whether the client may have given up: it has waited for a while, or hears of
+// a new master. Others may end their side of the connection when they have sent
+// everything, and read the replies.
+func (p *passage) late() bool {
+	return p.relay.cfg.parting() || clock.Mono() > p.since+lateAfter
 }
 
 // abandoned ends what has not ended, and is not under way, of a batch whose client has
@@ -236,7 +249,7 @@ func (p *passage) send() bool {
 	defer cancel()
 	conn, self := r.reach(ctx)
 	switch {
-	case p.abandoned():
+	case p.late() && p.abandoned():
 		return false
 	case self && p.from == 0:
 		r.cfg.submit(p.batch)
@@ -262,6 +275,7 @@ func (p *passage) take(list []forward.Ending) {
 		doubt = doubt || e.Outcome == command.InDoubt
 		p.end(p.from+1, e.Outcome, e.Reply)
 	}
+	p.since = clock.Mono()
 	if doubt {
 		p.refuse()
 	}

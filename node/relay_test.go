@@ -86,6 +86,7 @@ type relayRig struct {
 	master atomic.Pointer[string]
 	here   []string // what its own Proposer got
 	waited atomic.Uint64
+	parts  atomic.Bool // it hands over
 	conns  sync.Map
 	deaf   sync.Map // ids of nodes that nothing reaches
 }
@@ -116,6 +117,7 @@ func newRelayRig(tb testing.TB) *relayRig {
 		acked:    func(uint64) int64 { return 2 },
 		versions: func(context.Context, int, [][]byte) ([]uint64, error) { return nil, errNotMaster },
 		master:   func() string { return *r.master.Load() },
+		parting:  r.parts.Load,
 		dial: func(ctx context.Context, id string) (net.Conn, error) {
 			if _, cut := r.deaf.Load(id); cut {
 				<-ctx.Done()
@@ -149,6 +151,14 @@ func (r *relayRig) follow(id string) { r.master.Store(&id) }
 // submit sends SETs of keys in one batch.
 func (r *relayRig) submit(keys ...string) *command.Batch {
 	r.tb.Helper()
+	b := r.setOf(keys...)
+	r.Submit(b)
+	return b
+}
+
+// setOf is a batch of SETs of keys.
+func (r *relayRig) setOf(keys ...string) *command.Batch {
+	r.tb.Helper()
 	table, err := dataTable()
 	if err != nil {
 		r.tb.Fatal(err)
@@ -157,7 +167,6 @@ func (r *relayRig) submit(keys ...string) *command.Batch {
 	for _, k := range keys {
 		b.Requests = append(b.Requests, command.Request{Spec: table.ByName("set"), Args: byteArgs([]string{"SET", k, "v"})})
 	}
-	r.Submit(b)
 	return b
 }
 
@@ -385,13 +394,8 @@ func TestAbandonedCommandsAreDropped(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRelayRig(t)
 			r.set(wayParked)
-			b := command.NewBatch()
+			b := r.setOf("a")
 			b.Abandoned = func() bool { return true }
-			table, err := dataTable()
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.Requests = []command.Request{{Spec: table.ByName("set"), Args: byteArgs([]string{"SET", "a", "b"})}}
 			r.Submit(b)
 			r.set(w)
 			r.want(b, command.InDoubt)
@@ -399,6 +403,22 @@ func TestAbandonedCommandsAreDropped(t *testing.T) {
 				t.Errorf("%v were carried out", got)
 			}
 		})
+	}
+}
+
+// A client may end its side of the connection when it has sent everything: what it has
+// asked is passed on, unless the master changes as planned and it may have heard of that.
+func TestHalfClosedClientsAreServed(t *testing.T) {
+	for parting, want := range map[bool]command.Outcome{false: command.Replied, true: command.InDoubt} {
+		r := newRelayRig(t)
+		r.parts.Store(parting)
+		r.set(wayRemote)
+		for range 2 { // with a connection to the master, and before there is one
+			b := r.setOf("a")
+			b.Abandoned = func() bool { return true }
+			r.Submit(b)
+			r.want(b, want)
+		}
 	}
 }
 
@@ -414,16 +434,11 @@ func TestCommandsAbandonedOnTheWayAreDropped(t *testing.T) {
 			unsent(r)
 			r.set(wayRemote)
 			var gone atomic.Bool
-			b := command.NewBatch()
+			b := r.setOf("a")
 			b.Abandoned = gone.Load
-			table, err := dataTable()
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.Requests = []command.Request{{Spec: table.ByName("set"), Args: byteArgs([]string{"SET", "a", "b"})}}
 			r.Submit(b)
 			gone.Store(true)
-			testkit.Pause(t.Context(), 20*time.Millisecond)
+			testkit.Pause(t.Context(), lateAfter+20*time.Millisecond)
 			r.follow("n3")
 			r.want(b, command.InDoubt)
 			if got := r.nodes["n3"].words(); len(got) != 0 {

@@ -185,7 +185,7 @@ func (n *Node) followRelay(serves bool) {
 	if serves || !n.forwards() {
 		w = wayHere
 	}
-	n.relay.setUnless(w, func() bool { return n.handovers.present.Load() != nil })
+	n.relay.setUnless(w, n.relay.cfg.parting)
 }
 
 // followQuorum closes the Sentinel clients of a node that has lost the majority,
