@@ -28,8 +28,7 @@ const (
 const (
 	// passBound is how long a command waits for a master that takes it.
 	passBound = 2 * time.Second
-	// passPause is the time between two attempts, passPauseMost that between two looks
-	// for a master after some in vain.
+	// passPause is the time between two attempts, passPauseMost that after some in vain.
 	passPause     = 2 * time.Millisecond
 	passPauseMost = 16 * time.Millisecond
 	// lateAfter is after how long clients may have given up: hardly any is told to wait
@@ -193,6 +192,7 @@ type passage struct {
 	from  int           // the first that has not ended
 	until time.Duration // clock.Mono: no new attempt is made after it
 	since time.Duration // clock.Mono: when it came, or the last part ended
+	wait  time.Duration // before the last attempt
 	conn  *forward.Conn
 	part  *forward.Part // nil if nothing is sent
 }
@@ -234,11 +234,18 @@ func (p *passage) run() {
 			p.end(p.part.To, command.InDoubt, resp.Err(resp.ErrInDoubt))
 			p.refuse()
 		default:
-			p.relay.stats.again.Add(1)
-			pause(p.relay.ctx, passPause)
+			p.rest()
 		}
 		p.part = nil
 	}
+}
+
+// rest waits before what was refused is sent again, longer and longer: while the master
+// changes as planned the old one is named for a while, and refuses everybody.
+func (p *passage) rest() {
+	p.relay.stats.again.Add(1)
+	p.wait = min(max(2*p.wait, passPause), passPauseMost)
+	pause(p.relay.ctx, p.wait)
 }
 
 // send sends what has not ended. If nobody takes it in time it is refused; false then,
@@ -268,8 +275,7 @@ func (p *passage) take(list []forward.Ending) {
 	doubt := false
 	for i, e := range list {
 		if e.Outcome == command.Refused && !doubt && notMaster(list[i:]) {
-			p.relay.stats.again.Add(1)
-			pause(p.relay.ctx, passPause)
+			p.rest()
 			return
 		}
 		doubt = doubt || e.Outcome == command.InDoubt

@@ -363,6 +363,20 @@ func TestWaitingForAMasterCostsLittle(t *testing.T) {
 	r.want(b, command.Replied)
 }
 
+// P8: nor does who is refused again and again, because the old master is still named.
+func TestAskingAnOldMasterCostsLittle(t *testing.T) {
+	r := newRelayRig(t)
+	r.nodes["n2"].set(command.Refused)
+	r.set(wayRemote)
+	b := r.submit("a")
+	testkit.Pause(t.Context(), 320*time.Millisecond)
+	if got := r.stats.again.Load(); got > 40 {
+		t.Errorf("%d attempts", got)
+	}
+	r.follow("n3")
+	r.want(b, command.Replied)
+}
+
 // A node that becomes master while a command looks for one takes it itself.
 func TestNewMasterTakesItsOwnCommands(t *testing.T) {
 	r := newRelayRig(t)
