@@ -157,6 +157,14 @@ func (c *Conn) leaves(x *call) bool {
 	return true
 }
 
+// underWay tells whether a question was sent and is not answered. Nothing that it was
+// made of is needed any more.
+func (c *Conn) underWay(x *call) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.sent[x.id] == x
+}
+
 // write sends questions until the connection ends.
 func (c *Conn) write() {
 	defer c.fail()
@@ -381,7 +389,10 @@ func (p *Part) Wait(c *Conn) (index uint64, list []Ending, err error) {
 	if _, final := errors.AsType[resp.Error](err); final {
 		return 0, nil, err
 	}
-	c.fail() // nothing that comes on it later can be told apart
+	if c.underWay(p.call) { // for too long; others may be answered sooner
+		return 0, nil, ErrUnknown
+	}
+	c.fail() // it takes nothing, or answers what cannot be read
 	<-p.call.done
 	if errors.Is(p.call.err, ErrRefused) {
 		return 0, nil, ErrRefused // it had not been sent

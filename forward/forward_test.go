@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/holdfast/holdfast/command"
@@ -261,6 +262,27 @@ func TestBrokenConnectionLeavesWhatWasSentInDoubt(t *testing.T) {
 	if _, err := r.Index(t.Context()); !errors.Is(err, forward.ErrRefused) {
 		t.Errorf("index: %v", err)
 	}
+}
+
+// P5, P7: what takes too long, as reading very much may, is in doubt by itself: what others
+// have under way on the connection is answered.
+func TestSlowAnswersHarmNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := connect(t)
+		r.master.hold = true
+		slow := r.Send(batch(call(t, "SET a 1")), 0)
+		synctest.Wait()
+		if _, _, err := slow.Wait(r.Conn); !errors.Is(err, forward.ErrUnknown) {
+			t.Errorf("the slow one: %v", err)
+		}
+		if r.Broken() {
+			t.Error("the connection has ended")
+		}
+		r.master.release() // the late answer is nobody's
+		if _, list, err := r.Send(batch(call(t, "SET b 1")), 0).Wait(r.Conn); err != nil || list[0].Outcome != command.Replied {
+			t.Errorf("the next one: %v, %v", list, err)
+		}
+	})
 }
 
 // The other questions are answered, and refused by a node that is not the master.
