@@ -14,25 +14,25 @@ import (
 func TestLargeFramesMayTakeTheirTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, there := net.Pipe()
-		const pieces = 20
+		const pieces = 4
 		read := make(chan int, 1)
 		go func() {
 			total := 0
 			for {
 				<-time.After(writeBound / 2)
-				n, err := io.ReadFull(there, make([]byte, writeBuffer))
+				n, err := io.ReadFull(there, make([]byte, writePiece))
 				if total += n; err != nil {
 					read <- total
 					return
 				}
 			}
 		}()
-		n, err := bounded{here, writeBound}.Write(bytes.Repeat([]byte{'x'}, pieces*writeBuffer))
-		if n != pieces*writeBuffer || err != nil {
+		n, err := bounded{here, writeBound}.Write(bytes.Repeat([]byte{'x'}, pieces*writePiece))
+		if n != pieces*writePiece || err != nil {
 			t.Errorf("%d bytes were written: %v", n, err)
 		}
 		_ = here.Close()
-		if got := <-read; got != pieces*writeBuffer {
+		if got := <-read; got != pieces*writePiece {
 			t.Errorf("%d bytes have arrived", got)
 		}
 	})

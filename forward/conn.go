@@ -27,8 +27,9 @@ var (
 
 const (
 	writeBuffer = 64 << 10
-	// writeBound is how long the other node may take nothing.
+	// writeBound is how long the other node may take for writePiece bytes.
 	writeBound = 5 * time.Second
+	writePiece = 4 << 20
 	// answerBound is how long an answer may take: longer than a proposal may.
 	answerBound = 8 * time.Second
 )
@@ -48,6 +49,7 @@ type Conn struct {
 		id     uint64
 		queue  []*call          // not sent
 		sent   map[uint64]*call // not answered
+		heard  uint64           // answers so far
 	}
 }
 
@@ -56,6 +58,7 @@ type call struct {
 	kind   byte
 	encode func(dst []byte) []byte
 	id     uint64
+	heard  uint64 // answers to others when it was sent; guarded by the lock of Conn
 	done   chan struct{}
 	answer frame
 	err    error
@@ -153,16 +156,16 @@ func (c *Conn) leaves(x *call) bool {
 	if c.mu.closed {
 		return false
 	}
-	c.mu.sent[x.id] = x
+	c.mu.sent[x.id], x.heard = x, c.mu.heard
 	return true
 }
 
-// underWay tells whether a question was sent and is not answered. Nothing that it was
-// made of is needed any more.
-func (c *Conn) underWay(x *call) bool {
+// overtaken tells whether a question was sent and is not answered, while others have been
+// since. Nothing that it was made of is needed any more.
+func (c *Conn) overtaken(x *call) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.mu.sent[x.id] == x
+	return c.mu.sent[x.id] == x && c.mu.heard > x.heard
 }
 
 // write sends questions until the connection ends.
@@ -209,8 +212,8 @@ func (c *Conn) post(w io.Writer, x *call, buf []byte) bool {
 	return err == nil
 }
 
-// bounded closes a connection that takes nothing for too long. A large frame may take
-// longer than that, as long as it makes progress.
+// bounded closes a connection that takes too little. A large frame may take longer than
+// bound, as long as each piece of it does not.
 type bounded struct {
 	net.Conn
 	bound time.Duration
@@ -223,7 +226,7 @@ func (b bounded) Write(p []byte) (n int, err error) {
 	for err == nil && n < len(p) {
 		t.Reset(b.bound)
 		var more int
-		more, err = b.Conn.Write(p[n:min(len(p), n+writeBuffer)])
+		more, err = b.Conn.Write(p[n:min(len(p), n+writePiece)])
 		n += more
 	}
 	return n, err
@@ -241,6 +244,7 @@ func (c *Conn) read() {
 		c.mu.Lock()
 		x := c.mu.sent[f.id]
 		delete(c.mu.sent, f.id)
+		c.mu.heard++
 		c.mu.Unlock()
 		if x == nil {
 			return // nobody has asked
@@ -389,10 +393,10 @@ func (p *Part) Wait(c *Conn) (index uint64, list []Ending, err error) {
 	if _, final := errors.AsType[resp.Error](err); final {
 		return 0, nil, err
 	}
-	if c.underWay(p.call) { // for too long; others may be answered sooner
+	if c.overtaken(p.call) {
 		return 0, nil, ErrUnknown
 	}
-	c.fail() // it takes nothing, or answers what cannot be read
+	c.fail() // it takes or answers nothing, or what cannot be read
 	<-p.call.done
 	if errors.Is(p.call.err, ErrRefused) {
 		return 0, nil, ErrRefused // it had not been sent

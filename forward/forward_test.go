@@ -272,6 +272,9 @@ func TestSlowAnswersHarmNobodyElse(t *testing.T) {
 		r.master.hold = true
 		slow := r.Send(batch(call(t, "SET a 1")), 0)
 		synctest.Wait()
+		if n, err := r.Acked(t.Context(), 1); n != 2 || err != nil {
+			t.Errorf("another one: %d, %v", n, err)
+		}
 		if _, _, err := slow.Wait(r.Conn); !errors.Is(err, forward.ErrUnknown) {
 			t.Errorf("the slow one: %v", err)
 		}
@@ -281,6 +284,17 @@ func TestSlowAnswersHarmNobodyElse(t *testing.T) {
 		r.master.release() // the late answer is nobody's
 		if _, list, err := r.Send(batch(call(t, "SET b 1")), 0).Wait(r.Conn); err != nil || list[0].Outcome != command.Replied {
 			t.Errorf("the next one: %v, %v", list, err)
+		}
+	})
+}
+
+// A connection on which nothing is answered is given up.
+func TestDeafConnectionsAreGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := connect(t)
+		r.master.hold = true
+		if _, _, err := r.Send(batch(call(t, "SET a 1")), 0).Wait(r.Conn); !errors.Is(err, forward.ErrUnknown) || !r.Broken() {
+			t.Errorf("%v, broken: %v", err, r.Broken())
 		}
 	})
 }
