@@ -2,7 +2,10 @@ package respserver
 
 import (
 	"context"
+	"io"
+	"maps"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -15,8 +18,9 @@ const retirePolls = 4
 // for one before it sends the next command sees the end when it has nothing under way.
 // Guarded by Server.mu.
 type retirement struct {
-	hold bool       // new connections wait
-	held []net.Conn // those that do
+	hold    bool                  // new connections wait
+	held    []net.Conn            // those that do
+	parting map[net.Conn]struct{} // those of which only the client's end is open
 }
 
 // Retire begins to send clients away. From now on a connection is closed as soon as
@@ -80,7 +84,60 @@ func (s *Server) Release() {
 	s.mu.retired.hold, s.mu.retired.held = false, nil
 	s.mu.Unlock()
 	for _, conn := range held {
-		_ = conn.Close() // whoever it was asks elsewhere
+		s.conns.Go(func() { // whoever it was asks elsewhere
+			if shut(conn) {
+				s.drain(conn)
+			}
+			_ = conn.Close() // nothing is left to tell
+		})
+	}
+}
+
+// shut tells the client that nothing more will come; false if that cannot be told apart
+// from closing the connection.
+func shut(conn net.Conn) bool {
+	half, ok := conn.(interface{ CloseWrite() error })
+	return ok && half.CloseWrite() == nil
+}
+
+// drain drops what the client still sends on a connection that was shut, until it has
+// seen the end, but for no longer than goodbye. A connection that is closed with bytes
+// unread is reset: then the client may get an error for what was answered.
+func (s *Server) drain(conn net.Conn) {
+	if !s.part(conn) {
+		return
+	}
+	defer s.parted(conn)
+	t := time.AfterFunc(goodbye, func() { _ = conn.Close() }) // reading ends
+	defer t.Stop()
+	_, _ = io.Copy(io.Discard, conn) // whatever ends it
+}
+
+// part notes a connection that waits for its client to see the end; false if the server
+// has no time for that.
+func (s *Server) part(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.serving == 0 {
+		return false
+	}
+	s.mu.retired.parting[conn] = struct{}{}
+	return true
+}
+
+func (s *Server) parted(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.mu.retired.parting, conn)
+}
+
+// closeParting closes the connections that were noted by part.
+func (s *Server) closeParting() {
+	s.mu.Lock()
+	list := slices.Collect(maps.Keys(s.mu.retired.parting))
+	s.mu.Unlock()
+	for _, conn := range list {
+		_ = conn.Close() // reading ends
 	}
 }
 
@@ -121,7 +178,7 @@ func (s *Server) retire(seen Stillness, quiet time.Duration) Stillness {
 		case at-before.since < quiet || c.unread():
 			next[c] = before
 		default:
-			c.life.doom()
+			c.life.dismiss()
 		}
 	}
 	return next

@@ -3,6 +3,7 @@ package respserver_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -105,6 +106,42 @@ func TestRetiringKeepsNewcomersWaiting(t *testing.T) {
 	p = r.dial(t)
 	p.want("SET a 1", "OK")
 	p.want("GET a", "1")
+}
+
+// P8: who is sent away sees the end of the connection, and no reset: not if the client
+// sends something at that very moment, nor if it has waited with a command unread. None
+// of that is carried out, and the server does not wait for such clients.
+func TestSentAwayClientsSeeNoReset(t *testing.T) {
+	r := start(t)
+	idle, held := r.dial(t), r.dial(t)
+	idle.want("PING", "PONG")
+	held.want("PING", "PONG")
+	r.Retire()
+	held = r.dial(t)
+	held.send("AUTH secret")
+	if !r.Retired(t.Context(), quiet, r.Still()) {
+		t.Fatal("clients are left")
+	}
+	r.Release()
+	for name, p := range map[string]*peer{"idle": idle, "held": held} {
+		for range 3 {
+			p.send("SET a 1")
+		}
+		if v, err := p.tryRead(testBound); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: %v, %v, want the end", name, v, err)
+		}
+		for range 3 {
+			p.send("SET a 1") // would fail after a reset
+		}
+	}
+	if n := len(r.node.batchSizes()); n != 0 {
+		t.Errorf("%d batches were carried out", n)
+	}
+	began := time.Now()
+	r.stop(t)
+	if took := time.Since(began); took > time.Second/2 {
+		t.Errorf("the server took %v to stop", took)
+	}
 }
 
 func timedOut(err error) bool {
