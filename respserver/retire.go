@@ -8,6 +8,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/holdfast/holdfast/command"
 )
 
 // retirePolls is how often per quiet time connections are looked at.
@@ -24,8 +26,8 @@ type retirement struct {
 }
 
 // Retire begins to send clients away. From now on a connection is closed as soon as
-// what it has sent was answered, unless it has begun a transaction or watches keys; and
-// new connections are accepted and left waiting.
+// what it has sent was answered, unless that was about the connection itself, or it has
+// begun a transaction or watches keys; and new connections are accepted and left waiting.
 func (s *Server) Retire() {
 	s.mu.Lock()
 	s.mu.retired.hold = true
@@ -188,10 +190,18 @@ func (s *Server) retire(seen Stillness, quiet time.Duration) Stillness {
 // to go on. It is safe for concurrent use.
 func (c *client) engaged() bool { return c.card.multi.Load() >= 0 || c.card.watching.Load() }
 
+// introduces tells whether the last command was about the connection itself: AUTH, or a PING
+// that asks whether it is good. What it is wanted for comes next, and many libraries do
+// not repeat that.
+func (c *client) introduces() bool {
+	e := c.card.last.Load()
+	return e != nil && e.spec.Categories&command.CatConnection != 0
+}
+
 // retires tells whether the connection is to be closed behind the replies that are
 // about to be sent: nothing more has come from the client.
 func (c *client) retires() bool {
-	return c.srv.retiring.Load() && !c.engaged() && c.rd.Buffered() == 0 && !c.unread()
+	return c.srv.retiring.Load() && !c.engaged() && !c.introduces() && c.rd.Buffered() == 0 && !c.unread()
 }
 
 // cork keeps what is sent from now on from leaving before the connection is closed, so

@@ -101,11 +101,34 @@ func TestRetiringKeepsNewcomersWaiting(t *testing.T) {
 	}
 	late := r.dial(t)
 	late.want("PING", "PONG")
+	late.want("SET a 1", "OK")
 	late.wantClosed() // behind its reply
 	r.Stay()
 	p = r.dial(t)
 	p.want("SET a 1", "OK")
 	p.want("GET a", "1")
+}
+
+// P8: a client that has begun with AUTH, HELLO, SELECT or PING goes on: its connection is
+// closed behind what it is wanted for, or when nothing comes.
+func TestRetiringLetsClientsIntroduceThemselves(t *testing.T) {
+	r := start(t)
+	p, silent := r.dial(t), r.dial(t)
+	p.want("PING", "PONG")
+	silent.want("PING", "PONG")
+	r.Retire()
+	for _, first := range []struct{ line, reply string }{
+		{"PING", "PONG"}, {"SELECT 1", "OK"}, {"CLIENT SETNAME me", "OK"}, {"ECHO a", "a"}, {"AUTH default any", "OK"},
+	} {
+		p.want(first.line, first.reply)
+	}
+	p.want("SET a 1", "OK")
+	p.wantClosed()
+	silent.want("PING", "PONG")
+	if !r.Retired(t.Context(), quiet, nil) {
+		t.Error("clients are left")
+	}
+	silent.wantClosed()
 }
 
 // P8: who is sent away sees the end of the connection, and no reset: not if the client
