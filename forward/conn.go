@@ -345,6 +345,13 @@ func (c *Conn) Unveil(ctx context.Context) error {
 	return err
 }
 
+// Hush has the other node, for a moment, keep waiting who asks it for the master, until it
+// knows one of a later term.
+func (c *Conn) Hush(ctx context.Context, term uint64) error {
+	_, err := c.number(ctx, askHush, func(dst []byte) []byte { return binary.AppendUvarint(dst, term) })
+	return err
+}
+
 // Order has the other node do what words say, which is between the nodes that use the
 // connection, and returns a log index that covers it. An error of type resp.Error is the
 // one to tell a client.

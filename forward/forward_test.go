@@ -99,6 +99,7 @@ type rig struct {
 	master *fakeMaster
 	far    net.Conn // the server's end
 	veiled []bool
+	hushed []uint64
 	asked  []string // HandOver
 }
 
@@ -134,6 +135,7 @@ func connect(tb testing.TB) *rig {
 			return resp.ErrFailoverBusy
 		},
 		Veil: func(on bool) { r.veiled = append(r.veiled, on) },
+		Hush: func(term uint64) { r.hushed = append(r.hushed, term) },
 		Order: func(_ context.Context, words []string) (uint64, error) {
 			if r.asked = append(r.asked, words...); len(words) == 0 {
 				return 0, errors.New("this node is not the master")
@@ -324,6 +326,9 @@ func TestOtherQuestions(t *testing.T) {
 	}
 	if err := errors.Join(r.Veil(ctx), r.Unveil(ctx)); err != nil || fmt.Sprint(r.veiled) != "[true false]" {
 		t.Errorf("veil: %v, %v", r.veiled, err)
+	}
+	if err := r.Hush(ctx, 1<<40); err != nil || fmt.Sprint(r.hushed) != "[1099511627776]" {
+		t.Errorf("hush: %v, %v", r.hushed, err)
 	}
 	if err := r.HandOver(ctx, "n3"); !errors.Is(err, resp.ErrFailoverBusy) || fmt.Sprint(r.asked) != "[n3]" {
 		t.Errorf("handover: %v, asked %v", err, r.asked)

@@ -20,6 +20,7 @@ const (
 	askVersions = 'K' // what WATCH remembers of keys
 	askVeil     = 'V' // let nobody know, for a while, that you are the master
 	askUnveil   = 'W' // let it be known
+	askHush     = 'S' // for a moment, name no master of a term or of earlier ones
 	askOrder    = 'O' // do what words say
 
 	tellEndings = 'u' // an ending for each unit

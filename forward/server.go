@@ -42,6 +42,9 @@ type Config struct {
 	// that is not empty. An error of type resp.Error is told to whoever asked.
 	HandOver func(target string) error
 	Veil     func(on bool) // whether this node, as master, keeps it to itself
+	// Hush keeps waiting who asks this node for the master, until it knows one of a later
+	// term, but only for a moment.
+	Hush func(term uint64)
 	// Order does what words say and returns a log index that covers it. Its errors are like
 	// those of HandOver.
 	Order func(ctx context.Context, words []string) (uint64, error)
@@ -154,6 +157,11 @@ func (p *peerConn) begin(f *frame) (answer func() (kind byte, body []byte), err 
 	case askVeil, askUnveil:
 		p.srv.cfg.Veil(f.kind == askVeil)
 		return p.number(askBound, func(context.Context) (uint64, error) { return 0, nil }), nil
+	case askHush:
+		if term := d.uvarint(); d.err == nil {
+			p.srv.cfg.Hush(term)
+		}
+		return p.number(askBound, func(context.Context) (uint64, error) { return 0, nil }), d.err
 	case askHandover:
 		return p.number(askBound, func(context.Context) (uint64, error) { return 0, p.srv.cfg.HandOver(string(f.body)) }), nil
 	case askOrder:

@@ -41,6 +41,7 @@ func (n *Node) openRelay(table *command.Table) error {
 		Answered:  n.fsm.Answered,
 		Acked:     n.acknowledged,
 		Veil:      n.setVeil,
+		Hush:      n.hush,
 		HandOver:  n.handOverFor,
 		Order:     n.order,
 		Log:       n.log,
@@ -64,6 +65,12 @@ func (n *Node) setVeil(on bool) {
 	} else {
 		n.raft.Unveil()
 	}
+}
+
+// hush keeps waiting who asks for the master, until one of a later term than term is known.
+// Nobody waits for longer than two election timeouts after it.
+func (n *Node) hush(term uint64) {
+	n.handovers.hush.Store(&hush{term, n.clock.Boot() + n.masterBound()})
 }
 
 // acknowledged is how many replicas have the log up to index.

@@ -55,6 +55,7 @@ type handovers struct {
 	begun     atomic.Bool // one at a time, from when its successor is waited for
 	present   atomic.Pointer[handover]
 	successor atomic.Pointer[successor]
+	hush      atomic.Pointer[hush]
 	count     struct{ done, failed atomic.Uint64 }
 	yield     time.Duration // clock.Boot before which none is begun by yield, which owns it
 
@@ -67,6 +68,13 @@ type handovers struct {
 type successor struct {
 	id   string
 	term uint64
+}
+
+// hush is that another node hands over its leadership: clients that it sends away are to
+// learn of the new master, and not to be sent back.
+type hush struct {
+	term  uint64        // in which the other node was master
+	until time.Duration // clock.Boot
 }
 
 // master is the node to pass commands on to, "" if it is not known.
@@ -137,6 +145,7 @@ func (h *handover) carryOut(ctx context.Context, leaving bool) error {
 	case err == nil:
 		n.log.Info("handed over", "to", h.to, "took", clock.Mono()-began)
 		h.tell(nil)
+		h.hush(ctx)
 		h.seeOff() //nolint:contextcheck // ctx is for what lies behind
 	case leaving:
 		n.log.Warn("the leadership was not handed over", "to", h.to, "err", err)
@@ -224,6 +233,29 @@ func (h *handover) awaitMaster(ctx context.Context, conn *forward.Conn) error {
 			return fmt.Errorf("another node than %s has become master", h.to)
 		}
 	}
+}
+
+// hush has the other nodes keep waiting who asks them for the master, and returns when
+// they do. Clients that are sent away now ask at once, and some libraries try only once
+// more: they must not be sent back here. What was parked goes to the new master meanwhile.
+// A node that cannot be told in time goes on naming this one for a moment.
+func (h *handover) hush(ctx context.Context) {
+	n := h.node
+	n.relay.set(wayRemote)
+	ctx, cancel := context.WithTimeout(ctx, n.masterBound()/4) // the veil lasts for longer
+	defer cancel()
+	var told sync.WaitGroup
+	v := n.raft.View()
+	for i := range v.Peers {
+		if p := &v.Peers[i]; p.Contact {
+			told.Go(func() {
+				if conn := n.relay.connect(ctx, p.ID); conn != nil {
+					_ = conn.Hush(ctx, h.term) // see above
+				}
+			})
+		}
+	}
+	told.Wait()
 }
 
 // seeOff passes on to the new master what clients ask, closing each connection behind

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,6 +77,67 @@ func TestFailoverToACertainNode(t *testing.T) {
 		return errors.Join(err, testkit.Check(role == "slave", "it says %s", role))
 	})
 	waitWhole(t, all)
+}
+
+// P8: a client that a handover sends away asks a Sentinel, any of them, and is not sent back to
+// the old master, not even while others are still served there: it is kept waiting until
+// it can be told of the new one.
+func TestSentAwayClientsAreNotSentBack(t *testing.T) {
+	all := trio(t, nil)
+	old := waitMaster(t, all...)
+	to := others(all, old)[0]
+	idle, stays := old.dial(), old.dial()
+	idle.MustDo(t, "PING")
+	stays.MustDo(t, "WATCH", "a")
+	began := testkit.Now()
+	moved := make(chan error, 1)
+	go func() { moved <- old.node.handOver(t.Context(), to.node.self.ID, false, nil) }()
+	if r, err := idle.Read(); err == nil {
+		t.Fatalf("it was told %v", r)
+	}
+	var asked sync.WaitGroup
+	for _, m := range all {
+		asked.Go(func() {
+			if addr, err := masterOf(m); err != nil || addr != to.data() {
+				t.Errorf("%s: %v: it names %s, want %s", m.node.self.ID, err, addr, to.data())
+			}
+			if took := testkit.Now() - began; took < old.node.masterBound()/4 {
+				t.Errorf("%s has answered after %v: nothing was held back", m.node.self.ID, took)
+			}
+		})
+	}
+	asked.Wait()
+	stays.MustDo(t, "UNWATCH")
+	if err := <-moved; err != nil {
+		t.Error(err)
+	}
+}
+
+// masterOf is the address a Sentinel port tells, however long that takes.
+func masterOf(m *member) (addr string, err error) {
+	r, err := ask(m.sentinel(), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
+	return strings.Join(r.Strings(), ":"), err
+}
+
+// Nobody is kept waiting for a master that is never known, nor by an old news.
+func TestHushEnds(t *testing.T) {
+	all := trio(t, nil)
+	old := waitMaster(t, all...)
+	term := old.node.raft.View().LeaderTerm
+	for _, k := range []struct {
+		term  uint64
+		waits bool
+	}{{term - 1, false}, {term, true}} {
+		m := others(all, old)[0]
+		m.node.hush(k.term)
+		began := testkit.Now()
+		if addr, err := masterOf(m); err != nil || addr != old.data() {
+			t.Errorf("%v: it names %s, want %s", err, addr, old.data())
+		}
+		if waited := testkit.Now()-began >= m.node.masterBound()*3/4; waited != k.waits {
+			t.Errorf("hushed for term %d, master of %d: waited %t", k.term, term, waited)
+		}
+	}
 }
 
 // A node without others has nobody to hand over to, and stops without delay.

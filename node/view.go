@@ -28,20 +28,29 @@ func (n *Node) View() sentinelapi.View {
 	return n.sentinelView(&v)
 }
 
-// awaitLeader is the present View. While this node is handing over its leadership it
-// waits until the new master may be named: clients that were told nothing would ask again
-// and again.
+// awaitLeader is the present View. While the leadership is being handed over it waits until
+// the new master may be named: clients that were told nothing would ask again and again,
+// and those that were sent to the old one would be sent away again.
 func (n *Node) awaitLeader() cluster.View {
 	v := n.raft.View()
-	if v.Leader != "" || n.handovers.present.Load() == nil {
+	if !n.keepsWaiting(&v) {
 		return v
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), n.masterBound())
 	defer cancel()
-	for v.Leader == "" && n.handovers.present.Load() != nil && pause(ctx, passPause) {
+	for n.keepsWaiting(&v) && pause(ctx, passPause) {
 		v = n.raft.View()
 	}
 	return v
+}
+
+// keepsWaiting tells whether there is a better answer than v in a moment.
+func (n *Node) keepsWaiting(v *cluster.View) bool {
+	if v.Leader == "" && n.handovers.present.Load() != nil {
+		return true
+	}
+	h := n.handovers.hush.Load()
+	return h != nil && v.LeaderTerm <= h.term && n.clock.Boot() < h.until
 }
 
 // sentinelView shows a View of the cluster as Sentinel shows its masters.

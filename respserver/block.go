@@ -42,7 +42,7 @@ func (c *client) block() (woken <-chan wakeup, unblock func()) {
 		c.readAhead()
 	}()
 	return woken, func() {
-		_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // ends a Read that is under way
+		_ = c.conn.SetReadDeadline(longAgo) // ends a Read that is under way
 		<-done
 		_ = c.conn.SetReadDeadline(time.Time{})
 		c.life.unblocked()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync/atomic"
+	"time"
 )
 
 // The states of a connection, as bits.
@@ -67,6 +68,17 @@ func (l *life) doom() {
 	}
 	if old&lifeBlocked != 0 {
 		l.unblock(wakeDoomed)
+	}
+}
+
+// longAgo ends a read that waits.
+var longAgo = time.Unix(1, 0)
+
+// dismiss is doom for a connection of which its goroutine is to see to the end: if it is
+// idle that goroutine is woken.
+func (l *life) dismiss() {
+	if l.bits.Or(lifeDoomed)&lifeBusy == 0 {
+		_ = l.conn.SetReadDeadline(longAgo) // fails only if it has ended
 	}
 }
 

@@ -90,6 +90,11 @@ func (c *client) finish() {
 	c.contain(recover())
 	c.unsubscribeAll()
 	c.out.drained(goodbye)
+	if c.srv.retiring.Load() && shut(c.conn) {
+		c.srv.forget(c)
+		_ = c.conn.SetReadDeadline(time.Time{}) // see dismiss
+		c.srv.drain(c.conn)
+	}
 	c.life.close()
 	if c.inbox.Load() != nil {
 		c.srv.tracking.Forget(c.id)

@@ -2,9 +2,14 @@ package respserver
 
 import (
 	"context"
+	"io"
+	"maps"
 	"net"
+	"slices"
 	"syscall"
 	"time"
+
+	"github.com/holdfast/holdfast/command"
 )
 
 // retirePolls is how often per quiet time connections are looked at.
@@ -15,13 +20,14 @@ const retirePolls = 4
 // for one before it sends the next command sees the end when it has nothing under way.
 // Guarded by Server.mu.
 type retirement struct {
-	hold bool       // new connections wait
-	held []net.Conn // those that do
+	hold    bool                  // new connections wait
+	held    []net.Conn            // those that do
+	parting map[net.Conn]struct{} // those of which only the client's end is open
 }
 
 // Retire begins to send clients away. From now on a connection is closed as soon as
-// what it has sent was answered, unless it has begun a transaction or watches keys; and
-// new connections are accepted and left waiting.
+// what it has sent was answered, unless that was about the connection itself, or it has
+// begun a transaction or watches keys; and new connections are accepted and left waiting.
 func (s *Server) Retire() {
 	s.mu.Lock()
 	s.mu.retired.hold = true
@@ -80,7 +86,60 @@ func (s *Server) Release() {
 	s.mu.retired.hold, s.mu.retired.held = false, nil
 	s.mu.Unlock()
 	for _, conn := range held {
-		_ = conn.Close() // whoever it was asks elsewhere
+		s.conns.Go(func() { // whoever it was asks elsewhere
+			if shut(conn) {
+				s.drain(conn)
+			}
+			_ = conn.Close() // nothing is left to tell
+		})
+	}
+}
+
+// shut tells the client that nothing more will come; false if that cannot be told apart
+// from closing the connection.
+func shut(conn net.Conn) bool {
+	half, ok := conn.(interface{ CloseWrite() error })
+	return ok && half.CloseWrite() == nil
+}
+
+// drain drops what the client still sends on a connection that was shut, until it has
+// seen the end, but for no longer than goodbye. A connection that is closed with bytes
+// unread is reset: then the client may get an error for what was answered.
+func (s *Server) drain(conn net.Conn) {
+	if !s.part(conn) {
+		return
+	}
+	defer s.parted(conn)
+	t := time.AfterFunc(goodbye, func() { _ = conn.Close() }) // reading ends
+	defer t.Stop()
+	_, _ = io.Copy(io.Discard, conn) // whatever ends it
+}
+
+// part notes a connection that waits for its client to see the end; false if the server
+// has no time for that.
+func (s *Server) part(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.serving == 0 {
+		return false
+	}
+	s.mu.retired.parting[conn] = struct{}{}
+	return true
+}
+
+func (s *Server) parted(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.mu.retired.parting, conn)
+}
+
+// closeParting closes the connections that were noted by part.
+func (s *Server) closeParting() {
+	s.mu.Lock()
+	list := slices.Collect(maps.Keys(s.mu.retired.parting))
+	s.mu.Unlock()
+	for _, conn := range list {
+		_ = conn.Close() // reading ends
 	}
 }
 
@@ -122,7 +181,7 @@ func (s *Server) retire(seen Stillness, quiet time.Duration) Stillness {
 		case at-before.since < quiet || c.unread():
 			next[c] = before
 		default:
-			c.life.doom()
+			c.life.dismiss()
 		}
 	}
 	return next
@@ -132,10 +191,19 @@ func (s *Server) retire(seen Stillness, quiet time.Duration) Stillness {
 // to go on. It is safe for concurrent use.
 func (c *client) engaged() bool { return c.card.multi.Load() >= 0 || c.card.watching.Load() }
 
+// introduces tells whether the last command was about the connection itself: AUTH, or a PING
+// that asks whether it is good. What it is wanted for comes next, and many libraries do
+// not repeat that.
+func (c *client) introduces() bool {
+	e := c.card.last.Load()
+	return e != nil && e.spec.Categories&command.CatConnection != 0
+}
+
 // retires tells whether the connection is to be closed behind the replies that are
 // about to be sent: nothing more has come from the client.
 func (c *client) retires() bool {
-	return c.srv.retiring.Load() && !c.engaged() && c.rd.Buffered() == 0 && len(c.ahead.buf) == 0 && !c.unread()
+	return c.srv.retiring.Load() && !c.engaged() && !c.introduces() &&
+		c.rd.Buffered() == 0 && len(c.ahead.buf) == 0 && !c.unread()
 }
 
 // cork keeps what is sent from now on from leaving before the connection is closed, so

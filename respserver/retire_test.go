@@ -3,6 +3,7 @@ package respserver_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -148,11 +149,70 @@ func TestRetiringKeepsNewcomersWaiting(t *testing.T) {
 	}
 	late := r.dial(t)
 	late.want("PING", "PONG")
+	late.want("SET a 1", "OK")
 	late.wantClosed() // behind its reply
 	r.Stay()
 	p = r.dial(t)
 	p.want("SET a 1", "OK")
 	p.want("GET a", "1")
+}
+
+// P8: a client that has begun with AUTH, HELLO, SELECT or PING goes on: its connection is
+// closed behind what it is wanted for, or when nothing comes.
+func TestRetiringLetsClientsIntroduceThemselves(t *testing.T) {
+	r := start(t)
+	p, silent := r.dial(t), r.dial(t)
+	p.want("PING", "PONG")
+	silent.want("PING", "PONG")
+	r.Retire()
+	for _, first := range []struct{ line, reply string }{
+		{"PING", "PONG"}, {"SELECT 1", "OK"}, {"CLIENT SETNAME me", "OK"}, {"ECHO a", "a"}, {"AUTH default any", "OK"},
+	} {
+		p.want(first.line, first.reply)
+	}
+	p.want("SET a 1", "OK")
+	p.wantClosed()
+	silent.want("PING", "PONG")
+	if !r.Retired(t.Context(), quiet, nil) {
+		t.Error("clients are left")
+	}
+	silent.wantClosed()
+}
+
+// P8: who is sent away sees the end of the connection, and no reset: not if the client
+// sends something at that very moment, nor if it has waited with a command unread. None
+// of that is carried out, and the server does not wait for such clients.
+func TestSentAwayClientsSeeNoReset(t *testing.T) {
+	r := start(t)
+	idle, held := r.dial(t), r.dial(t)
+	idle.want("PING", "PONG")
+	held.want("PING", "PONG")
+	r.Retire()
+	held = r.dial(t)
+	held.send("AUTH secret")
+	if !r.Retired(t.Context(), quiet, r.Still()) {
+		t.Fatal("clients are left")
+	}
+	r.Release()
+	for name, p := range map[string]*peer{"idle": idle, "held": held} {
+		for range 3 {
+			p.send("SET a 1")
+		}
+		if v, err := p.tryRead(testBound); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: %v, %v, want the end", name, v, err)
+		}
+		for range 3 {
+			p.send("SET a 1") // would fail after a reset
+		}
+	}
+	if n := len(r.node.batchSizes()); n != 0 {
+		t.Errorf("%d batches were carried out", n)
+	}
+	began := time.Now()
+	r.stop(t)
+	if took := time.Since(began); took > time.Second/2 {
+		t.Errorf("the server took %v to stop", took)
+	}
 }
 
 func timedOut(err error) bool {

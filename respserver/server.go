@@ -56,6 +56,7 @@ type Server struct {
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg.withDefaults(), table: newTable(cfg.Table), started: now()}
 	s.mu.clients = make(map[int64]*client)
+	s.mu.retired.parting = make(map[net.Conn]struct{})
 	s.arrived = make(chan struct{}, 1)
 	s.gate.budget = s.cfg.PendingBudget
 	if s.tracking = s.cfg.Tracking; s.tracking == nil {
@@ -119,6 +120,7 @@ func (s *Server) leave() {
 	}
 	s.Release()
 	s.CloseClients()
+	s.closeParting()
 	t := time.AfterFunc(stopBound, func() { s.each(func(c *client) { c.life.close() }) })
 	defer t.Stop()
 	s.conns.Wait()

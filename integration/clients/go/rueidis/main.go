@@ -1,4 +1,4 @@
-// Rueidis tells the story with rueidis.
+// Rueidis tells the story with rueidis, its client-side cache on as it is by default.
 package main
 
 import (
@@ -37,8 +37,9 @@ func tell(s story.Settings) (story.Client, error) {
 		Increment: func(ctx context.Context) (int64, error) {
 			return master.Do(ctx, master.B().Incr().Key(s.Key).Build()).AsInt64()
 		},
+		// A cached read: the server tells when the counter has changed.
 		Read: func(ctx context.Context) (int64, error) {
-			return master.Do(ctx, master.B().Get().Key(s.Key).Build()).AsInt64()
+			return master.DoCache(ctx, master.B().Get().Key(s.Key).Cache(), time.Hour).AsInt64()
 		},
 		ReadReplica: func(ctx context.Context) (int64, error) {
 			return replicas.Do(ctx, replicas.B().Get().Key(s.Key).Build()).AsInt64()
@@ -50,8 +51,6 @@ func options(s story.Settings) rueidis.ClientOption {
 	return rueidis.ClientOption{
 		InitAddress: s.Sentinels,
 		Password:    s.Password,
-		// Its cache wants CLIENT TRACKING of the data port.
-		DisableCache: true,
 		Sentinel: rueidis.SentinelOption{
 			MasterSet: s.MasterName,
 			Password:  s.SentinelPassword,
