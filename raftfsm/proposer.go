@@ -59,9 +59,7 @@ type ProposerConfig struct {
 	// Health, if set, is the health of all nodes as this one sees it when it becomes
 	// master: its establishing entry records it, from LevelHealth on. It must not block.
 	Health func() map[string]store.Health
-	// TickEvery is how long RunTicks waits at most before it looks for due keys;
-	// 100 ms if zero.
-	TickEvery time.Duration
+	TickEvery time.Duration // that RunTicks waits at most; 100 ms if zero
 }
 
 // Proposer makes log entries of what connections submit. It is the only one to
