@@ -58,7 +58,7 @@ type ProposerConfig struct {
 	Settings  store.Settings
 	// Health, if set, is the health of all nodes as this one sees it when it becomes
 	// master: its establishing entry records it, from LevelHealth on. It must not block.
-	Health func() map[string]store.Health
+	Health    func() map[string]store.Health
 	TickEvery time.Duration // that RunTicks waits at most; 100 ms if zero
 }
 
