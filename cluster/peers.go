@@ -3,6 +3,7 @@ package cluster
 import (
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,6 +14,8 @@ type peer struct {
 	link *link
 
 	static bool // it is in the list that this node was started with
+
+	busy atomic.Int64 // clock.Mono when entries were last sent to it, by this node's raft
 
 	mu struct {
 		sync.Mutex

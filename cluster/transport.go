@@ -22,7 +22,8 @@ const (
 	resumeWait  = 10 * time.Second
 	resumeTries = rpcPool + 1 // every pooled connection may have gone stale
 	stallLimit  = 2 * time.Second
-	heartbeats  = 2 // per election timeout, from a leader that sends nothing else
+	heartbeats  = 2               // per election timeout, from a leader that sends nothing else
+	calm        = 2 * time.Second // without entries to a peer until its heartbeats are held back
 )
 
 // streams carries raft's requests over connections that have shaken hands. raft
@@ -161,6 +162,9 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		return err
 	}
 	bound(args)
+	if len(args.Entries) > 0 {
+		p.busy.Store(int64(clock.Mono()))
+	}
 	err := t.send(p, target, args, resp)
 	if err != nil {
 		err = t.resume(p, target, args, resp, err)
@@ -177,15 +181,19 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 }
 
 // hold lets a heartbeat wait while it would tell the peer nothing: every append is as
-// good, and raft sends empty ones, too. It looks again with every beat of the node: a
-// timer of its own that runs out costs more than the heartbeat.
+// good, and raft sends empty ones, too. A peer that gets entries has to write them, and
+// until its disk is done it answers nothing else: the answer before that should be no
+// older than it must. So nothing is held back from those that lately got some. It looks
+// again with every beat of the node: a timer of its own that runs out costs more than
+// the heartbeat.
 func (t *transport) hold(p *peer, term uint64) {
 	most := t.node.cfg.ElectionTimeout / heartbeats
 	alone := time.NewTimer(most) // put off by beats while the peer answers
 	defer alone.Stop()
 	for {
-		left := p.lastAnswer(term) + most - clock.Mono()
-		if left <= 0 {
+		now := clock.Mono()
+		left := p.lastAnswer(term) + most - now
+		if left <= 0 || now-time.Duration(p.busy.Load()) < calm {
 			return
 		}
 		alone.Reset(left)
