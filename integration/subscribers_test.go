@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -143,6 +144,43 @@ func TestQuestionsWithoutAMaster(t *testing.T) {
 		}
 	}
 	s.waitWhole(t)
+}
+
+// P3, P8: while a new master is elected every question for it is answered, late rather than
+// never: with the old master, as long as that may be named, and then with the new one.
+func TestQuestionsDuringAnElection(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	s := startHoldfast(t)
+	at := s.waitWhole(t)
+	s.machines[at].kill()
+	const patience = time.Second // four election timeouts
+	limit := testkit.Now() + wholeLimit
+	var asking sync.WaitGroup
+	for i, m := range s.machines {
+		if i == at {
+			continue
+		}
+		asking.Go(func() {
+			for testkit.Now() < limit {
+				began := testkit.Now()
+				r, err := ask(m.sentinel, sentinelPassword, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", testkit.MasterName)
+				took := testkit.Now() - began
+				if err != nil && took < patience/2 {
+					t.Errorf("%s: %v after %v", m.sentinel, err, took)
+					return
+				}
+				if addr := strings.Join(r.Strings(), ":"); err == nil && addr != s.machines[at].data {
+					t.Logf("%s names %s, after %v", m.sentinel, addr, took)
+					return
+				}
+				testkit.Pause(t.Context(), 10*time.Millisecond)
+			}
+			t.Errorf("%s names no new master", m.sentinel)
+		})
+	}
+	asking.Wait()
 }
 
 // P8: a killed replica is shown as disconnected at once, on every other Sentinel port:

@@ -265,7 +265,7 @@ func (h *handover) hush(ctx context.Context) {
 // Some libraries close all connections to the old master, commands under way or not,
 // at the moment in which they hear of the new one, and ask it the same again (go-redis
 // does, and lets transactions fail). So they hear of it when there is nothing under
-// way any more: others go on naming this node, and who connects to it meanwhile waits.
+// way any more: until then who asks for the master waits, and so does who connects to this node.
 // That can last no longer than a node that is not the master may be named, and those who
 // have not paused by then are likely to keep many commands under way: such libraries
 // wait for what they have sent.
@@ -279,8 +279,8 @@ func (h *handover) seeOff() {
 	n.relay.set(wayRemote)
 	gone := n.data.Retired(veiled, quietTime, h.still)
 	pause(hold, quietTime/2) // the last replies arrive
+	n.data.Release()         // they ask, and wait where they ask
 	h.reveal(hold)
-	n.data.Release()
 	if !gone {
 		n.data.Retired(hold, quietTime, nil)
 	}

@@ -28,6 +28,7 @@ type news struct {
 
 	// The rest belongs to the goroutine of tellNews.
 	told   sentinelapi.View // what subscribers know; the zero View at first
+	shown  sighting         // the newest master that replies have shown, and since when
 	behind time.Duration    // clock.Boot since when another master may be named than was told; 0 if none
 }
 
@@ -130,12 +131,46 @@ func (n *Node) tellNews(ctx context.Context) error {
 			return nil
 		case <-n.news.hint:
 		}
-		v := n.roles.followed.Load()
-		if v == nil || n.raft.View().Leader != v.Leader {
-			continue // watchRoles is about to look again
+		v := n.shownView()
+		if v == nil {
+			continue
+		}
+		if left := n.repliesFirst(v); left > 0 {
+			if !pause(ctx, left) {
+				return nil
+			}
+			if v = n.shownView(); v == nil {
+				continue
+			}
 		}
 		n.tellSubscribers(v)
 	}
+}
+
+// shownView is what replies show, nil if watchRoles is about to look again.
+func (n *Node) shownView() *cluster.View {
+	v := n.roles.followed.Load()
+	if v == nil || n.raft.View().Leader != v.Leader {
+		return nil
+	}
+	return v
+}
+
+// lead is for how long replies show a new master before subscribers are told of it. Who
+// asks for the master when it changes, and subscribes too, is to get the answer first:
+// ioredis with failoverDetector ends for good if it hears of a new master while it asks.
+const lead = 50 * time.Millisecond
+
+// repliesFirst is for how long subscribers are not to be told of the master in v.
+func (n *Node) repliesFirst(v *cluster.View) time.Duration {
+	if told := n.news.told.Master; v.Leader == "" || told == "" || told == v.Leader {
+		return 0
+	}
+	now := n.clock.Boot()
+	if n.news.shown.id != v.Leader {
+		n.news.shown = sighting{v.Leader, now}
+	}
+	return n.news.shown.at + lead - now
 }
 
 // tellSubscribers publishes what has changed for Sentinel clients: after the new

@@ -65,6 +65,87 @@ func (n *Node) logs(master string, term uint64, down ...string) {
 	n.news.applied(&raftfsm.Update{Establishing: master != "", Master: master, Term: term}, &sys, n.clock.Boot())
 }
 
+// P3: replies show a new master for a moment before subscribers are told of it; that moment
+// begins once, however often the node looks. Of the first master it knows nobody is told.
+func TestRepliesComeBeforeEvents(t *testing.T) {
+	n := still(t)
+	l := listenTo(t, n)
+	first, next, none := naming("n2", 5), naming("n3", 6), naming("", 6)
+	if left := n.repliesFirst(&first); left != 0 {
+		t.Errorf("the first master waits for %v", left)
+	}
+	l.after(first)
+	for _, v := range []cluster.View{first, none} {
+		if left := n.repliesFirst(&v); left != 0 {
+			t.Errorf("without a new master %v are waited", left)
+		}
+	}
+	began := n.clock.Boot()
+	left := n.repliesFirst(&next)
+	if left <= lead/2 || left > lead {
+		t.Errorf("%v are waited, want %v", left, lead)
+	}
+	pause(t.Context(), left)
+	if left := n.repliesFirst(&next); left > 0 {
+		t.Errorf("after %v another %v are waited", n.clock.Boot()-began, left)
+	}
+	if got := channels(l.after(next)); !strings.Contains(got, "+switch-master") {
+		t.Errorf("heard %q", got)
+	}
+}
+
+// P8: who asks for the master waits while there will be one in a moment, and then no
+// longer: not without a majority, and not after an election has taken too long.
+func TestQuestionsWaitForAnElection(t *testing.T) {
+	n := still(t)
+	now := n.clock.Boot()
+	known, unknown, alone := naming("n2", 5), naming("", 6), naming("", 6)
+	alone.Quorum = false
+	check := func(name string, v *cluster.View, want time.Duration) {
+		t.Helper()
+		if got := n.betterUntil(v, now); got != want {
+			t.Errorf("%s: until %v, want %v", name, got, want)
+		}
+	}
+	check("a master is known", &known, 0)
+	check("no majority", &alone, 0)
+	check("none is known, and nobody has looked", &unknown, now+n.patience())
+	n.follow(unknown)
+	since := time.Duration(n.roles.masterless.Load())
+	if since < now {
+		t.Fatalf("without a master since %v, now is %v", since, now)
+	}
+	n.follow(unknown)
+	check("none is known", &unknown, since+n.patience())
+	n.follow(known)
+	if n.roles.masterless.Load() != 0 {
+		t.Error("a master is known, but it is as if there was none")
+	}
+	n.hush(5)
+	until := n.handovers.hush.Load().until
+	check("that one hands over", &known, until)
+	known.LeaderTerm = 6
+	check("a later one", &known, 0)
+	now = until
+	known.LeaderTerm = 5
+	check("it has taken too long", &known, 0)
+}
+
+// A bell wakes all who have waited before it is rung, and nobody who comes after.
+func TestBell(t *testing.T) {
+	var b bell
+	b.ring()
+	one, two := b.next(), b.next()
+	b.ring()
+	<-one
+	<-two
+	select {
+	case <-b.next():
+		t.Error("it was not rung")
+	default:
+	}
+}
+
 // Before masters record health subscribers hear of a new master as soon as replies name
 // it, once, with one +slave per replica after it; they hear nothing of the master that
 // was there when this node came, nor while it has not caught up.

@@ -20,6 +20,8 @@ type roles struct {
 	quorum     atomic.Bool                  // this node has contact with a majority
 	lastMaster atomic.Pointer[sighting]     // the last master that was named
 	followed   atomic.Pointer[cluster.View] // what the role was made of
+	masterless atomic.Int64                 // clock.Boot since when no master is known, 0 while one is
+	turned     bell                         // rung after each look
 
 	recordedIn uint64       // term in which this node has last recorded the health of all; of the goroutine of keepMembers
 	looked     atomic.Int64 // clock.Boot of the last look
@@ -118,6 +120,12 @@ func (n *Node) follow(v cluster.View) {
 		poke(n.roles.recording)
 	}
 	n.roles.followed.Store(&v)
+	if v.Leader != "" {
+		n.roles.masterless.Store(0)
+	} else {
+		n.roles.masterless.CompareAndSwap(0, int64(n.clock.Boot()))
+	}
+	n.roles.turned.ring()
 	poke(n.news.hint)
 }
 

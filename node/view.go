@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/holdfast/holdfast/cluster"
@@ -28,29 +29,74 @@ func (n *Node) View() sentinelapi.View {
 	return n.sentinelView(&v)
 }
 
-// awaitLeader is the present View. While the leadership is being handed over it waits until
-// the new master may be named: clients that were told nothing would ask again and again,
-// and those that were sent to the old one would be sent away again.
+// patience is for how long whoever asks for the master is kept waiting while none is known.
+// An election takes less if all goes well.
+func (n *Node) patience() time.Duration { return 2 * n.masterBound() }
+
+// awaitLeader is the present View. If there will be a better answer in a moment it waits for
+// that: clients that were told nothing would ask again and again, or give up, and those
+// that were sent to a master that hands over would be sent away again.
 func (n *Node) awaitLeader() cluster.View {
-	v := n.raft.View()
-	if !n.keepsWaiting(&v) {
-		return v
+	last := n.clock.Boot() + n.patience()
+	for {
+		turned := n.roles.turned.next()
+		v, now := n.raft.View(), n.clock.Boot()
+		left := min(n.betterUntil(&v, now), last) - now
+		if left <= 0 {
+			return v
+		}
+		t := time.NewTimer(left)
+		select {
+		case <-turned:
+		case <-t.C:
+		}
+		t.Stop()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), n.masterBound())
-	defer cancel()
-	for n.keepsWaiting(&v) && pause(ctx, passPause) {
-		v = n.raft.View()
-	}
-	return v
 }
 
-// keepsWaiting tells whether there is a better answer than v in a moment.
-func (n *Node) keepsWaiting(v *cluster.View) bool {
-	if v.Leader == "" && n.handovers.present.Load() != nil {
-		return true
+// betterUntil is until when, by clock.Boot, something better than v may be waited for; 0 if
+// it is good. Without a majority there is nothing to wait for: other nodes may know more.
+func (n *Node) betterUntil(v *cluster.View, now time.Duration) time.Duration {
+	if h := n.handovers.hush.Load(); h != nil && v.LeaderTerm <= h.term && now < h.until {
+		return h.until
 	}
-	h := n.handovers.hush.Load()
-	return h != nil && v.LeaderTerm <= h.term && n.clock.Boot() < h.until
+	switch {
+	case v.Leader != "":
+		return 0
+	case n.handovers.present.Load() != nil:
+		return now + n.masterBound()
+	case !v.Quorum:
+		return 0
+	}
+	if since := n.roles.masterless.Load(); since != 0 {
+		return time.Duration(since) + n.patience()
+	}
+	return now + n.patience() // nobody has looked since
+}
+
+// bell wakes all who wait for it. The zero bell is ready; it is safe for concurrent use.
+type bell struct {
+	mu sync.Mutex
+	ch chan struct{} // closed by ring; nil while nobody waits
+}
+
+// next is closed when the bell is rung after the call.
+func (b *bell) next() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch == nil {
+		b.ch = make(chan struct{})
+	}
+	return b.ch
+}
+
+func (b *bell) ring() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch != nil {
+		close(b.ch)
+		b.ch = nil
+	}
 }
 
 // sentinelView shows a View of the cluster as Sentinel shows its masters.
