@@ -153,7 +153,7 @@ var (
 // calls ends the tracer and reads what it saw, in the order of the calls' ends.
 func (tr *tracer) calls(t *testing.T) []call {
 	t.Helper()
-	tr.process.Signal(syscall.SIGINT) // strace detaches and writes everything
+	tr.process.Signal(syscall.SIGTERM) // strace detaches and writes everything; SIGINT is ignored by what runs in the background
 	tr.process.WaitExit(10 * time.Second)
 	file, err := os.Open(tr.out)
 	if err != nil {
