@@ -35,7 +35,7 @@ type news struct {
 // report is the cluster after an entry of the log.
 type report struct {
 	master string // whose establishing entry was the last one; "" if that is not known
-	term   uint64 // of that entry
+	term   uint64 // of that entry, or of a snapshot that has it
 	health map[string]store.Health
 }
 
@@ -63,7 +63,7 @@ func (s *news) applied(u *raftfsm.Update, sys *store.System, now time.Duration) 
 	next := report{s.mu.last.master, s.mu.last.term, sys.Health}
 	switch {
 	case u.Restored:
-		next.master, next.term = "", 0
+		next.master, next.term = "", u.Term // whose that is has to be recognized
 	case u.Establishing:
 		next.master, next.term = u.Master, u.Term
 	}
@@ -77,6 +77,22 @@ func (s *news) applied(u *raftfsm.Update, sys *store.System, now time.Duration) 
 		s.mu.queue = slices.Delete(s.mu.queue, 0, maxReports/2)
 	}
 	s.mu.queue = append(s.mu.queue, next)
+}
+
+// recognize takes note of who is master of a term. A snapshot does not tell it: it may hold
+// the establishing entry of the master that goes on recording after it.
+func (s *news) recognize(master string, term uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if master == "" || s.mu.last.master != "" || s.mu.last.term != term {
+		return
+	}
+	s.mu.last.master = master
+	for i := range s.mu.queue {
+		if r := &s.mu.queue[i]; r.master == "" && r.term == term {
+			r.master = master
+		}
+	}
 }
 
 // since is for how long the record of a node has said what it says.
@@ -176,6 +192,7 @@ func (n *Node) repliesFirst(v *cluster.View) time.Duration {
 // tellSubscribers publishes what has changed for Sentinel clients: after the new
 // master serves and after replies show the new view.
 func (n *Node) tellSubscribers(v *cluster.View) {
+	n.news.recognize(v.Leader, v.LeaderTerm)
 	if !v.Ready {
 		n.news.newest()
 		return

@@ -238,6 +238,37 @@ func TestMasterIsAnnouncedWithoutTheLog(t *testing.T) {
 	}
 }
 
+// P8. A node whose snapshot holds the establishing entry of the present master tells what
+// that master records after it, and knows whom the cluster has lost when it is elected.
+func TestNewsGoOnAfterASnapshot(t *testing.T) {
+	n := still(t)
+	l := listenTo(t, n)
+	v := naming("n2", 5)
+	v.LeaderTerm = 5
+	restored := func(term uint64) {
+		n.news.applied(&raftfsm.Update{Restored: true, Term: term}, n.system.Load(), n.clock.Boot())
+	}
+	restored(5)
+	l.after(v)
+	n.logs("", 5, "n3")
+	if got := channels(l.after(v)); got != "+sdown +sdown" {
+		t.Errorf("a replica goes: %q", got)
+	}
+	restored(5)
+	n.logs("", 5)
+	if got := channels(l.after(v)); got != "-sdown -sdown" {
+		t.Errorf("it is back, after another snapshot: %q", got)
+	}
+	if got := n.news.master(); got != "n2" {
+		t.Errorf("the master is %q", got)
+	}
+	restored(4)
+	n.logs("", 4, "n3")
+	if got := channels(l.after(v)); got != "" || n.news.master() != "" {
+		t.Errorf("recorded by a master before it: %q, by %q", got, n.news.master())
+	}
+}
+
 // P3, P8. A node's new address is told when replies show it, which can be after the log
 // has told it, once, and under every name of the master.
 func TestMovedNodesAreAnnounced(t *testing.T) {
