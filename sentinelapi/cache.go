@@ -100,7 +100,7 @@ func (v *View) replicaInfo(n *Node) string {
 	b.line("master_port", master.port())
 	b.line("master_link_status", status)
 	b.line("slave_repl_offset", strconv.FormatInt(n.Offset, 10))
-	b.line("slave_priority", "100")
+	b.line("slave_priority", strconv.Itoa(n.Priority))
 	b.line("connected_slaves", "0")
 	b.line("master_repl_offset", strconv.FormatInt(n.Offset, 10))
 	return b.String()

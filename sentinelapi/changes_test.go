@@ -246,6 +246,7 @@ func TestInfoCacheShowsWhatIsKnown(t *testing.T) {
 	v := setup()
 	v.Names = []string{"mymaster", "sessions"}
 	v.Nodes[1].Contact, v.Nodes[1].Offset, v.Nodes[2].Down = 40, 77, true
+	v.Nodes[1].Priority, v.Nodes[2].Priority = 7, 0
 	reply, _ := ask(t, v, "SENTINEL INFO-CACHE nobody sessions sessions")
 	if len(reply.Elems()) != 2 || string(reply.Elems()[0].Bytes()) != "sessions" {
 		t.Fatalf("%s", text(reply))
@@ -256,8 +257,8 @@ func TestInfoCacheShowsWhatIsKnown(t *testing.T) {
 	}
 	for i, want := range [][]string{
 		{"run_id:" + v.Nodes[0].RunID, "role:master", "connected_slaves:1", "slave0:ip=127.0.0.1,port=17102,state=online,offset=77,lag=0"},
-		{"tcp_port:17102", "role:slave", "master_host:127.0.0.1", "master_port:17101", "master_link_status:up", "slave_repl_offset:77"},
-		{"tcp_port:17103", "role:slave"},
+		{"tcp_port:17102", "role:slave", "master_host:127.0.0.1", "master_port:17101", "master_link_status:up", "slave_repl_offset:77", "slave_priority:7"},
+		{"tcp_port:17103", "role:slave", "slave_priority:0"},
 	} {
 		for _, line := range want {
 			if got := string(entries[i].Elems()[1].Bytes()); !strings.Contains(got, line+"\r\n") {
