@@ -262,6 +262,16 @@ func TestNewsGoOnAfterASnapshot(t *testing.T) {
 	if got := n.news.master(); got != "n2" {
 		t.Errorf("the master is %q", got)
 	}
+	next := naming("n3", 6)
+	next.LeaderTerm = 6
+	restored(6)
+	if got := channels(l.after(next)); strings.Count(got, " +switch-master +slave +slave ") != 1 {
+		t.Errorf("a snapshot has the next master's entry: %q", got)
+	}
+	if got := l.after(next); len(got) > 0 {
+		t.Errorf("told again: %q", got)
+	}
+	v = next
 	restored(4)
 	n.logs("", 4, "n3")
 	if got := channels(l.after(v)); got != "" || n.news.master() != "" {
