@@ -152,12 +152,9 @@ func (n *Node) tellNews(ctx context.Context) error {
 			continue
 		}
 		if left := n.repliesFirst(v); left > 0 {
-			if !pause(ctx, left) {
-				return nil
-			}
-			if v = n.shownView(); v == nil {
-				continue
-			}
+			pause(ctx, left)
+			poke(n.news.hint) // it may be another master by then
+			continue
 		}
 		n.tellSubscribers(v)
 	}
@@ -180,6 +177,9 @@ const lead = 50 * time.Millisecond
 // repliesFirst is for how long subscribers are not to be told of the master in v.
 func (n *Node) repliesFirst(v *cluster.View) time.Duration {
 	if told := n.news.told.Master; v.Leader == "" || told == "" || told == v.Leader {
+		if v.Leader != "" {
+			n.news.shown = sighting{} // a master between is not shown any more
+		}
 		return 0
 	}
 	now := n.clock.Boot()

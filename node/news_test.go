@@ -89,6 +89,12 @@ func TestRepliesComeBeforeEvents(t *testing.T) {
 	if left := n.repliesFirst(&next); left > 0 {
 		t.Errorf("after %v another %v are waited", n.clock.Boot()-began, left)
 	}
+	if left := n.repliesFirst(&first); left != 0 {
+		t.Errorf("the master that is known waits for %v", left)
+	}
+	if left := n.repliesFirst(&next); left <= lead/2 {
+		t.Errorf("when it is master again %v are waited, want %v", left, lead)
+	}
 	if got := channels(l.after(next)); !strings.Contains(got, "+switch-master") {
 		t.Errorf("heard %q", got)
 	}
