@@ -27,9 +27,10 @@ type news struct {
 	}
 
 	// The rest belongs to the goroutine of tellNews.
-	told   sentinelapi.View // what subscribers know; the zero View at first
-	shown  sighting         // the newest master that replies have shown, and since when
-	behind time.Duration    // clock.Boot since when another master may be named than was told; 0 if none
+	told     sentinelapi.View // what subscribers know; the zero View at first
+	caughtUp bool             // the log has told what there was before this node came
+	shown    sighting         // the newest master that replies have shown, and since when
+	behind   time.Duration    // clock.Boot since when another master may be named than was told; 0 if none
 }
 
 // report is the cluster after an entry of the log.
@@ -193,15 +194,11 @@ func (n *Node) repliesFirst(v *cluster.View) time.Duration {
 // master serves and after replies show the new view.
 func (n *Node) tellSubscribers(v *cluster.View) {
 	n.news.recognize(v.Leader, v.LeaderTerm)
-	if !v.Ready {
-		n.news.newest()
+	if !n.news.caughtUp || !v.Ready {
+		n.beginToTell(v)
 		return
 	}
 	if _, ok := n.member(v, v.Leader); v.Leader == "" || !ok {
-		return
-	}
-	if n.news.told.Master == "" {
-		n.news.told = n.announcement(v, n.news.newest())
 		return
 	}
 	for _, r := range n.news.ready(v.Leader) {
@@ -211,6 +208,25 @@ func (n *Node) tellSubscribers(v *cluster.View) {
 		n.tell(n.announcement(v, r))
 	}
 	n.catchUp(v)
+}
+
+// beginToTell takes note of what replies show already while this node catches up, without
+// telling it: what the log repeats is no news. If the master is another one when the node
+// has caught up, those who listen since before hear that much.
+func (n *Node) beginToTell(v *cluster.View) {
+	now := n.news.newest()
+	if _, ok := n.member(v, v.Leader); v.Leader == "" || !ok {
+		return
+	}
+	n.news.caughtUp = v.Ready
+	next := n.announcement(v, now)
+	switch told := n.news.told.Master; {
+	case told == "" || told == v.Leader:
+		n.news.told = next
+	case v.Ready:
+		next.Recorded = false
+		n.tell(next)
+	}
 }
 
 // moved tells whether a node has told another address than subscribers know. The log may

@@ -183,6 +183,45 @@ func TestSubscribersHearOfChanges(t *testing.T) {
 	}
 }
 
+// P8. Who listens to a node that is catching up hears of it afterwards if the master was
+// another one meanwhile, once; what the log repeats nobody hears.
+func TestNodeThatWasCatchingUpTellsTheMaster(t *testing.T) {
+	n := still(t)
+	l := listenTo(t, n)
+	behind := func(leader string, term uint64) cluster.View {
+		v := naming(leader, term)
+		v.Ready = false
+		return v
+	}
+	n.logs("n3", 3, "n1")
+	l.after(behind("n2", 5))
+	n.logs("n2", 5, "n3")
+	l.after(behind("n2", 5))
+	n.logs("n3", 6)
+	if got := l.after(behind("n3", 6)); len(got) > 0 {
+		t.Errorf("while it is behind: %q", got)
+	}
+	if got := channels(l.after(naming("n3", 6))); got != "+switch-master +slave +slave switch-master" && got != "+switch-master +slave +slave switch-master -sdown -sdown" {
+		t.Errorf("when it has caught up: %q", got)
+	}
+	if got := l.after(naming("n3", 6)); len(got) > 0 {
+		t.Errorf("told again: %q", got)
+	}
+
+	n = still(t)
+	l = listenTo(t, n)
+	n.logs("n2", 5, "n3")
+	l.after(behind("n2", 5))
+	n.logs("", 5)
+	if got := l.after(naming("n2", 5)); len(got) > 0 {
+		t.Errorf("the same master: %q", got)
+	}
+	n.logs("", 5, "n3")
+	if got := channels(l.after(naming("n2", 5))); got != "+sdown +sdown" {
+		t.Errorf("a replica goes: %q", got)
+	}
+}
+
 // P3. What the log tells is published in its order, not before replies name the master it
 // is about, and not at all of masters that were replaced meanwhile.
 func TestNewsFollowTheLog(t *testing.T) {
