@@ -72,7 +72,9 @@ func New(cfg Config) *Server {
 func (s *Server) Tune(t Tuning) {
 	t = t.withDefaults()
 	s.tune.Store(&t)
-	s.tracking.SetLimits(tracking.Limits{Keys: t.TrackingKeys, QueueBytes: cmp.Or(t.PubSubOutput.Hard, pendingMax)})
+	s.tracking.SetLimits(tracking.Limits{
+		Keys: t.TrackingKeys, QueueBytes: cmp.Or(t.PubSubOutput.Hard, pendingMax), TotalBytes: trackingMax,
+	})
 }
 
 func (s *Server) tuning() *Tuning { return s.tune.Load() }

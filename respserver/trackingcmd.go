@@ -16,6 +16,10 @@ const (
 	maxPrefixes = 1024
 )
 
+// trackingMax is what may wait for all clients that track together, and their prefixes,
+// in bytes.
+const trackingMax = 256 << 20
+
 // trackingCall is a parsed CLIENT TRACKING.
 type trackingCall struct {
 	on         bool

@@ -136,7 +136,7 @@ func (t *Table) sendLocked(c *tracked, m Message, over *overflows) {
 		m = Message{Lost: c.options.Redirect}
 		inbox = t.mu.inboxes[c.id]
 	}
-	if inbox != nil && !inbox.enqueueLocked(m, t.mu.limits.QueueBytes) {
+	if inbox != nil && !inbox.enqueueLocked(m) {
 		over.add(inbox)
 	}
 }

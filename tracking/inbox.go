@@ -79,20 +79,23 @@ func (in *Inbox) Take(spare []Message) []Message {
 	in.table.mu.Lock()
 	defer in.table.mu.Unlock()
 	waiting := in.queue
+	in.table.mu.total -= in.bytes
 	in.queue, in.bytes = spare[:0], 0
 	return waiting
 }
 
 // enqueueLocked queues m and reports false if that is too much for the queue. What
 // says that everything may have changed takes the place of all that is alike before it.
-func (in *Inbox) enqueueLocked(m Message, most int64) bool {
+func (in *Inbox) enqueueLocked(m Message) bool {
 	if n := len(in.queue); n > 0 && m.All && in.queue[n-1].All && in.queue[n-1].Redirected == m.Redirected {
 		return true // nothing has been taken since the last one
 	}
-	in.bytes += m.cost()
-	if most > 0 && in.bytes > most || len(in.queue) >= messagesBound {
+	cost, most := m.cost(), in.table.mu.limits.QueueBytes
+	if most > 0 && in.bytes+cost > most || len(in.queue) >= messagesBound || in.table.crowdedLocked(in, cost) {
 		return false
 	}
+	in.bytes += cost
+	in.table.mu.total += cost
 	in.queue = append(in.queue, m)
 	select {
 	case in.ready <- struct{}{}:
@@ -106,6 +109,7 @@ func (in *Inbox) closeLocked() {
 		return
 	}
 	in.closed = true
+	in.table.mu.total -= in.bytes
 	in.queue, in.bytes = nil, 0
 	delete(in.table.mu.inboxes, in.id)
 	close(in.ready)

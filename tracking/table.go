@@ -22,7 +22,14 @@ import (
 type Limits struct {
 	Keys       int   // that are kept in the table
 	QueueBytes int64 // that wait for one connection
+	// TotalBytes bounds what waits for all connections, and their prefixes: beyond it
+	// those are closed that would add to their own and have more than Share.
+	TotalBytes int64
 }
+
+// Share is what one connection may have waiting and in prefixes, in bytes, however much
+// the others have.
+const Share = 16 << 10
 
 // The memory of the table is bounded by its contents, about, in bytes. Names may be
 // long and many connections may have read the same key, so a bound on the number of
@@ -34,6 +41,7 @@ const (
 	trimBatch     = 1024 // keys dropped under one hold of the lock
 	manyReaders   = 8    // from which the readers of a key are kept in a map
 	messagesBound = 1 << 20
+	prefixBytes   = 200 // what a prefix costs beside its name
 )
 
 // Table is what all connections of one server track. It is safe for concurrent use.
@@ -49,6 +57,7 @@ type Table struct {
 		clients    map[int64]*tracked
 		inboxes    map[int64]*Inbox
 		prefixes   prefixes
+		total      int64 // what all queues and prefixes cost, in bytes
 	}
 }
 
@@ -62,7 +71,8 @@ type readers struct {
 type tracked struct {
 	id      int64
 	options Options
-	broken  bool // messages could not be redirected
+	broken  bool  // messages could not be redirected
+	bytes   int64 // what its prefixes cost
 }
 
 // Options say how a connection tracks.
@@ -110,10 +120,17 @@ func (t *Table) SetLimits(limits Limits) {
 func (t *Table) Watching() bool { return t.watching.Load() > 0 }
 
 // Track makes connection id, which must have opened its inbox, one that tracks, or
-// changes how it does.
+// changes how it does. If its prefixes are too much beside what all others have, its
+// inbox is closed.
 func (t *Table) Track(id int64, o Options) {
+	var over overflows
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.trackLocked(id, o, &over)
+	t.mu.Unlock()
+	over.tell()
+}
+
+func (t *Table) trackLocked(id int64, o Options, over *overflows) {
 	c := t.mu.clients[id]
 	if c == nil {
 		c = &tracked{id: id}
@@ -133,9 +150,24 @@ func (t *Table) Track(id int64, o Options) {
 		if !slices.Contains(c.options.Prefixes, p) {
 			c.options.Prefixes = append(c.options.Prefixes, p)
 			t.mu.prefixes.join(p, c)
+			c.bytes += prefixBytes + int64(len(p))
+			t.mu.total += prefixBytes + int64(len(p))
 		}
 	}
 	slices.Sort(c.options.Prefixes)
+	if in := t.mu.inboxes[id]; in != nil && t.crowdedLocked(in, 0) {
+		over.add(in)
+	}
+}
+
+// crowdedLocked tells whether so much more for a connection would be too much for all
+// together.
+func (t *Table) crowdedLocked(in *Inbox, more int64) bool {
+	own, most := in.bytes+more, t.mu.limits.TotalBytes
+	if c := t.mu.clients[in.id]; c != nil {
+		own += c.bytes
+	}
+	return most > 0 && t.mu.total+more > most && own > Share
 }
 
 // Untrack ends what Track began. Keys the connection has read stay in the table
@@ -154,6 +186,7 @@ func (t *Table) untrackLocked(id int64) {
 	for _, p := range c.options.Prefixes {
 		t.mu.prefixes.leave(p, c)
 	}
+	t.mu.total -= c.bytes
 	delete(t.mu.clients, id)
 	t.watching.Add(-1)
 	if len(t.mu.clients) == 0 { // nobody tells of changes from now on

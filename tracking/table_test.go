@@ -331,6 +331,56 @@ func TestSlowConnectionsAreCutOff(t *testing.T) {
 	b.wantStats(tracking.Stats{Clients: 1, Prefixes: 1})
 }
 
+// P7: what waits for all connections together is bounded, and so are their prefixes: who
+// has much is cut off then, who has little is not.
+func TestAllQueuesTogetherAreBounded(t *testing.T) {
+	const many, total = 50, 200 << 10
+	b := newBench(t, tracking.Limits{QueueBytes: 64 << 10, TotalBytes: total})
+	for id := int64(1); id <= many; id++ {
+		b.track(id, tracking.Options{Broadcast: true})
+	}
+	b.track(many+1, tracking.Options{})
+	for i := range 300 {
+		b.change(0, fmt.Sprint(i, strings.Repeat("k", 100)))
+	}
+	b.read(many+1, "k")
+	b.change(0, "k")
+	kept := 0
+	for id := int64(1); id <= many; id++ {
+		for _, m := range b.boxes[id].Take(nil) {
+			kept += 64 + 16 + len(m.Keys[0])
+		}
+	}
+	if most := total + many*tracking.Share; kept > most {
+		t.Errorf("%d bytes wait, want at most %d", kept, most)
+	}
+	b.want(many+1, "k")
+	if b.closed[many+1] != 0 || len(b.closed) == 0 {
+		t.Errorf("cut off %v", b.closed)
+	}
+	for id := int64(1); id <= many; id++ {
+		b.Forget(id)
+	}
+	var prefixes []string
+	for i := range 100 {
+		prefixes = append(prefixes, fmt.Sprintf("%03d%s", i, strings.Repeat("p", 500)))
+	}
+	clear(b.closed)
+	for id := int64(100); id < 105; id++ {
+		b.track(id, tracking.Options{Broadcast: true, Prefixes: prefixes})
+	}
+	if b.closed[100] != 0 || b.closed[104] != 1 {
+		t.Errorf("cut off because of prefixes: %v", b.closed)
+	}
+	for id := int64(100); id < 105; id++ {
+		b.Forget(id)
+	}
+	b.track(200, tracking.Options{Broadcast: true, Prefixes: prefixes})
+	if b.closed[200] != 0 {
+		t.Error("what was let go of is still counted")
+	}
+}
+
 // With the last connection that tracks nothing is kept, and nobody watches.
 func TestTheLastOneLeavesNothingBehind(t *testing.T) {
 	b := newBench(t, tracking.Limits{})
