@@ -5,8 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -385,6 +387,42 @@ func TestRepliesThatDoNotFit(t *testing.T) {
 	if string(list[1].Reply.Bytes()) != string(resp.ErrReplyTooBig) {
 		t.Errorf("the read says %q", list[1].Reply.Bytes())
 	}
+}
+
+// P7: large values that many clients read together, which the state has once, are copied
+// one after the other while they are sent: a master has no memory for all the copies.
+func TestLargeAnswersAreNotCopiedBeforeTheirTurn(t *testing.T) {
+	const questions, units = 10, 6
+	value := make([]byte, 8<<20)
+	m := &fakeMaster{outcome: command.Replied, reply: func(*command.Request) resp.Value { return resp.Bulk(value) }}
+	server := forward.NewServer(forward.Config{
+		Master: m, Table: table(t), Databases: func() int { return 16 },
+		Answered: func() uint64 { return 0 }, Log: slog.New(slog.DiscardHandler),
+	})
+	near, far := net.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		server.Serve(far, "n2")
+	}()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	body := string(rune(units)) + strings.Repeat("\x00\x00\x02\x03get\x01k", units)
+	question := append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), 'U', 0, 0, 0, 0, 0, 0, 0, 1)
+	for range questions {
+		if _, err := near.Write(append(question, body...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := io.CopyN(io.Discard, near, 2*units*int64(len(value))); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if most := uint64(questions * len(value)); after.TotalAlloc-before.TotalAlloc > most {
+		t.Errorf("%d MiB for two answers on their way, want at most %d", (after.TotalAlloc-before.TotalAlloc)>>20, most>>20)
+	}
+	_ = near.Close()
+	<-done
 }
 
 // P7: a command that fits no frame, which a read may be, is refused before it is sent:

@@ -130,15 +130,21 @@ func (p *peerConn) read(r *bufio.Reader) error {
 		}
 		p.wg.Go(func() {
 			defer p.leave(len(f.body))
-			kind, body := answer()
-			p.tell(kind, f.id, body)
+			p.tell(f.id, answer())
 		})
 	}
 }
 
+// told is what a question is answered with.
+type told struct {
+	kind  byte
+	body  []byte
+	large *endings // in the place of body if that would be long
+}
+
 // begin begins to answer, in the order of questions; what answer does may take its
 // time.
-func (p *peerConn) begin(f *frame) (answer func() (kind byte, body []byte), err error) {
+func (p *peerConn) begin(f *frame) (answer func() told, err error) {
 	m := p.srv.cfg.Master
 	d := decoder{b: f.body, table: p.srv.cfg.Table, databases: p.srv.cfg.Databases()}
 	switch f.kind {
@@ -175,71 +181,81 @@ func (p *peerConn) begin(f *frame) (answer func() (kind byte, body []byte), err 
 
 // units submits a batch. A unit that this node would not take from a client makes
 // it refuse all, for good: the sender is of another release, or broken.
-func (p *peerConn) units(d *decoder) (answer func() (byte, []byte), err error) {
+func (p *peerConn) units(d *decoder) (answer func() told, err error) {
 	b, err := d.units()
 	if known, ok := errors.AsType[resp.Error](err); ok {
-		return func() (byte, []byte) { return tellError, []byte(known) }, nil
+		return func() told { return told{kind: tellError, body: []byte(known)} }, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	p.srv.cfg.Master.Submit(b)
-	return func() (byte, []byte) {
+	return func() told {
 		<-b.Done() // within the bound of a proposal
-		return tellEndings, appendEndings(nil, p.srv.cfg.Answered(), b)
+		e := endingsOf(p.srv.cfg.Answered(), b)
+		if e.size > writeBuffer {
+			return told{kind: tellEndings, large: &e}
+		}
+		return told{kind: tellEndings, body: e.encode()}
 	}, nil
 }
 
 // versions answers what WATCH asks.
-func (p *peerConn) versions(d *decoder) (answer func() (byte, []byte), err error) {
+func (p *peerConn) versions(d *decoder) (answer func() told, err error) {
 	db, keys, err := d.keys()
 	if err != nil {
 		return nil, err
 	}
-	return func() (byte, []byte) {
+	return func() told {
 		ctx, cancel := context.WithTimeout(p.ctx, askBound)
 		defer cancel()
 		list, err := p.srv.cfg.Master.Versions(ctx, db, keys)
 		if err != nil {
-			return tellRefused, nil
+			return told{kind: tellRefused}
 		}
 		var body []byte
 		for _, v := range list {
 			body = binary.AppendUvarint(body, v)
 		}
-		return tellNumbers, body
+		return told{kind: tellNumbers, body: body}
 	}, nil
 }
 
 // number answers with what get returns.
-func (p *peerConn) number(bound time.Duration, get func(ctx context.Context) (uint64, error)) func() (byte, []byte) {
-	return func() (byte, []byte) {
+func (p *peerConn) number(bound time.Duration, get func(ctx context.Context) (uint64, error)) func() told {
+	return func() told {
 		ctx, cancel := context.WithTimeout(p.ctx, bound)
 		defer cancel()
 		n, err := get(ctx)
 		if known, ok := errors.AsType[resp.Error](err); ok {
-			return tellError, []byte(known)
+			return told{kind: tellError, body: []byte(known)}
 		}
 		if err != nil {
-			return tellRefused, nil
+			return told{kind: tellRefused}
 		}
-		return tellNumber, binary.AppendUvarint(nil, n)
+		return told{kind: tellNumber, body: binary.AppendUvarint(nil, n)}
 	}
 }
 
 // tell writes an answer. If that fails the connection ends.
-func (p *peerConn) tell(kind byte, id uint64, body []byte) {
-	head := appendHead(make([]byte, 0, headLen), kind, id, len(body))
+func (p *peerConn) tell(id uint64, a told) {
 	p.write.Lock()
 	defer p.write.Unlock()
-	buffers := net.Buffers{head, body}
-	if len(body) <= writeBuffer {
-		buffers = net.Buffers{append(head, body...)}
+	if err := p.send(id, &a); err != nil {
+		_ = p.out.Close() // read ends
 	}
-	for _, b := range buffers {
-		if _, err := p.out.Write(b); err != nil {
-			_ = p.out.Close() // read ends
-			return
+}
+
+// send writes an answer. The caller holds write: of all that wait for it none is
+// encoded before its turn, if it is long.
+func (p *peerConn) send(id uint64, a *told) error {
+	if a.large != nil {
+		w := bufio.NewWriterSize(p.out, writeBuffer)
+		if _, err := w.Write(appendHead(nil, a.kind, id, a.large.size)); err != nil {
+			return err
 		}
+		return a.large.write(w)
 	}
+	_, err := p.out.Write(append(appendHead(make([]byte, 0, headLen+len(a.body)), a.kind, id, len(a.body)), a.body...))
+	return err
 }

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 
@@ -273,22 +274,60 @@ type Ending struct {
 	Reply   resp.Value
 }
 
-// appendEndings appends how the requests of a batch have ended, and the log index
-// that the state had reached by then. A reply that does not fit into a frame is
+// endings are how the requests of a batch have ended, and the log index that the
+// state had reached by then.
+type endings struct {
+	index uint64
+	list  []Ending
+	size  int // encoded, in bytes
+}
+
+// endingsOf are those of b, which is done. A reply that does not fit into a frame is
 // left out: of a read nothing is known then, and of anything else too little.
-func appendEndings(dst []byte, index uint64, b *command.Batch) []byte {
-	dst = binary.AppendUvarint(dst, index)
-	dst = binary.AppendUvarint(dst, uint64(len(b.Requests)))
+func endingsOf(index uint64, b *command.Batch) endings {
 	const rest = 256 // bytes that every request to come may need
+	e := endings{index: index, list: make([]Ending, len(b.Requests)), size: 2 * binary.MaxVarintLen64}
 	for i := range b.Requests {
 		r := &b.Requests[i]
-		e := Ending{r.Outcome, r.Reply}
-		if room := maxTell - len(dst) - rest*(len(b.Requests)-i); r.Outcome == command.Replied && e.Reply.WireSize() > room {
-			e = unfit(r)
+		x := Ending{r.Outcome, r.Reply}
+		size := x.Reply.WireSize()
+		if room := maxTell - e.size - rest*(len(b.Requests)-i); x.Outcome == command.Replied && size > room {
+			x = unfit(r)
+			size = x.Reply.WireSize()
 		}
-		dst = e.Reply.AppendWire(append(dst, byte(e.Outcome)))
+		e.list[i] = x
+		e.size += 1 + size
+	}
+	e.size += len(e.appendHead(nil)) - 2*binary.MaxVarintLen64
+	return e
+}
+
+// appendHead appends what stands before the list.
+func (e *endings) appendHead(dst []byte) []byte {
+	return binary.AppendUvarint(binary.AppendUvarint(dst, e.index), uint64(len(e.list)))
+}
+
+func (e *Ending) append(dst []byte) []byte { return e.Reply.AppendWire(append(dst, byte(e.Outcome))) }
+
+// encode returns all in one piece.
+func (e *endings) encode() []byte {
+	dst := e.appendHead(make([]byte, 0, e.size))
+	for i := range e.list {
+		dst = e.list[i].append(dst)
 	}
 	return dst
+}
+
+// write encodes and writes one after the other: the values are the store's, and their
+// copies would be many times as much as it has if all were made at once.
+func (e *endings) write(w *bufio.Writer) error {
+	buf := e.appendHead(nil)
+	_, err := w.Write(buf)
+	for i := 0; err == nil && i < len(e.list); i++ {
+		buf = e.list[i].append(buf[:0])
+		_, err = w.Write(buf)
+	}
+	return errors.Join(err, w.Flush())
 }
 
 // unfit is the ending of a request whose reply is too long.
@@ -299,7 +338,7 @@ func unfit(r *command.Request) Ending {
 	return Ending{command.InDoubt, resp.Err(resp.ErrInDoubt)}
 }
 
-// parseEndings reads what appendEndings wrote for n requests. Replies alias b.
+// parseEndings reads what endings wrote for n requests. Replies alias b.
 func parseEndings(b []byte, n int) (index uint64, list []Ending, err error) {
 	d := decoder{b: b}
 	index = d.uvarint()
