@@ -228,8 +228,22 @@ var errDue = errors.New("keys become due faster than they are removed")
 // Index is the log index that a read needs. It is taken first: a majority confirms
 // that this node was the master after that.
 func (m master) Index(ctx context.Context) (uint64, error) {
-	index := m.n.fsm.Answered()
-	return index, m.n.raft.Confirm(ctx)
+	return readIndex(m.n.reign.serving.Load, m.n.fsm.Answered, func() error { return m.n.raft.Confirm(ctx) })
+}
+
+// readIndex is what answered says, if confirm tells that this node is the master of the
+// term that it served in at that moment. Taken before that term was established, the index
+// could lack what the master before has answered.
+func readIndex(serving, answered func() uint64, confirm func() error) (uint64, error) {
+	term := serving()
+	index := answered()
+	if err := confirm(); err != nil {
+		return 0, err
+	}
+	if serving() != term {
+		return 0, errNotMaster
+	}
+	return index, nil
 }
 
 // Expire commits the removal of due keys.

@@ -462,6 +462,31 @@ func TestCommandsAbandonedOnTheWayAreDropped(t *testing.T) {
 	}
 }
 
+// P2: an index that was taken before this node was established as the master that is
+// confirmed afterwards may lack what the one before has answered: reads do not get it.
+func TestIndexOfAnEarlierTermIsRefused(t *testing.T) {
+	var term, applied uint64
+	serving, answered := func() uint64 { return term }, func() uint64 { return applied }
+	for _, test := range []struct {
+		name     string
+		from, to uint64
+		want     error
+	}{
+		{"not established before", 0, 3, errNotMaster},
+		{"master of another term before", 2, 3, errNotMaster},
+		{"the same term", 3, 3, nil},
+	} {
+		term, applied = test.from, 10
+		index, err := readIndex(serving, answered, func() error {
+			term, applied = test.to, 12
+			return nil
+		})
+		if !errors.Is(err, test.want) || err == nil && index != 10 {
+			t.Errorf("%s: %d, %v", test.name, index, err)
+		}
+	}
+}
+
 // A fresh read, and the removal of due keys, wait until the own state has reached what
 // the master told.
 func TestReadsWaitForTheMastersIndex(t *testing.T) {
