@@ -241,6 +241,35 @@ func forwarding(p passed) func(*respserver.Config) {
 	}
 }
 
+// narrow is a way to the master on which the replies of a batch have room for so many;
+// that of the key huge has none.
+type narrow struct {
+	*fakeNode
+	room int
+}
+
+func (n narrow) Submit(b *command.Batch) {
+	b.Start()
+	for i := range len(b.Requests) {
+		if r := &b.Requests[i]; i >= n.room || string(r.Args[1]) == "huge" {
+			b.End(i, command.Refused, resp.Err(resp.ErrReplyTooBig))
+		} else {
+			b.End(i, command.Replied, n.apply(r))
+		}
+	}
+}
+
+// Reads that a client sends together are answered whatever they come to together; only one
+// whose own reply is too long is refused.
+func TestReadsPassedOnNeedNotFitTogether(t *testing.T) {
+	r := start(t, forwarding(passed{}), func(c *respserver.Config) { c.Submit = narrow{c.Submit.(*fakeNode), 2} })
+	p := r.dial(t)
+	p.want("SET a 1", "OK")
+	p.send("GET a", "GET a", "GET a", "GET huge", "NOSUCH", "GET a", "GET a", "GET a", "GET huge", "PING")
+	tooBig := "!" + string(resp.ErrReplyTooBig)
+	p.wantAll("1", "1", "1", tooBig, "!ERR unknown command 'NOSUCH', with args beginning with: ", "1", "1", "1", tooBig, "PONG")
+}
+
 // A node that passes on takes writes, and sends reads, too, on their way; it says that
 // it is a replica.
 func TestForwardingNodePassesReadsAndWritesOn(t *testing.T) {

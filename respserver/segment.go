@@ -139,12 +139,14 @@ func (c *client) settle() {
 		return
 	}
 	g.settling = true
-	passed := g.reads > 0 && c.passesReads()
-	if g.log == 0 && g.reads > 0 && !passed {
+	switch passed := g.reads > 0 && c.passesReads(); {
+	case g.log == 0 && passed:
+		c.settlePassed()
+	case g.log == 0 && g.reads > 0:
 		c.settleReads()
-	} else {
-		if g.log > 0 || passed {
-			c.settleLog()
+	default:
+		if g.log > 0 {
+			c.settleLog(0)
 		}
 		c.encode(0, len(g.steps))
 	}
@@ -160,8 +162,36 @@ func (c *client) passesReads() bool {
 	return c.sess.role.Forward && !c.srv.cfg.LocalReads && !c.sess.track.on
 }
 
-// settleLog submits the segment as one batch and waits for its end.
-func (c *client) settleLog() {
+// settlePassed has the master answer a segment of reads. What the master has refused
+// because the replies before it left no room is asked again behind them.
+func (c *client) settlePassed() {
+	g := &c.seg
+	for from := 0; from < len(g.steps) && c.sess.failed == nil; {
+		c.settleLog(from)
+		to := len(g.steps)
+		if !c.sess.lost {
+			to = g.crowdedOut(from)
+		}
+		c.encode(from, to)
+		from = to
+	}
+}
+
+// crowdedOut is the first step behind the one at from whose reply did not fit beside
+// those before it.
+func (g *segment) crowdedOut(from int) int {
+	for i := from + 1; i < len(g.steps); i++ {
+		s := &g.steps[i]
+		if s.kind != stepAnswered && s.reply.IsError() && string(s.reply.Bytes()) == string(resp.ErrReplyTooBig) {
+			return i
+		}
+	}
+	return len(g.steps)
+}
+
+// settleLog submits the segment, from the step at from on, as one batch and waits for its
+// end.
+func (c *client) settleLog(from int) {
 	g := &c.seg
 	if g.batch == nil {
 		g.batch = command.NewBatch()
@@ -169,7 +199,7 @@ func (c *client) settleLog() {
 		g.batch.Origin = c.id
 	}
 	b := g.batch
-	for i := range g.steps {
+	for i := from; i < len(g.steps); i++ {
 		s := &g.steps[i]
 		if s.kind == stepAnswered {
 			continue
@@ -181,7 +211,7 @@ func (c *client) settleLog() {
 		return
 	}
 	n := 0
-	for i := range g.steps {
+	for i := from; i < len(g.steps); i++ {
 		s := &g.steps[i]
 		if s.kind == stepAnswered {
 			continue
