@@ -90,10 +90,10 @@ func (h *hooks) follow(n *Node, path string, last []byte) []byte {
 }
 
 func (h *hooks) apply(n *Node, plan *faultPlan) {
-	n.log.Warn("faults", "plan", fmt.Sprintf("%+v", *plan))
 	clock.SetWallOffset(plan.WallOffset)
 	clock.SetBootOffset(time.Duration(plan.BootOffset) * time.Millisecond)
 	h.plan.Store(plan)
+	n.log.Warn("faults", "plan", fmt.Sprintf("%+v", *plan)) // tests wait for this line: all holds by now
 	if f := plan.Flip; f != nil && n.cfg.Flip != nil {
 		n.log.Warn("faults", "flipped", n.cfg.Flip(f.DB, []byte(f.Key)))
 	}

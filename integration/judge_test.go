@@ -36,6 +36,9 @@ type sightings struct {
 	acks   []ack
 	// silent are times in which a node was stopped, or cut off from both others.
 	silent map[string][]span
+	// leaving are times in which a node was asked to hand over: it passes on what
+	// clients still send to it, so what it acknowledges does not prove that it is master.
+	leaving map[string][]span
 }
 
 // runGap is how far two writes that follow each other may lie apart to prove that nobody
@@ -44,7 +47,7 @@ const runGap = 100 * time.Millisecond
 
 // reigns are times in which a node was known to be master: from a write it had
 // acknowledged to one it was still to be asked for and acknowledged too, with no other
-// node's between them, and none of them far from the next.
+// node's between them, none of them far from the next, and none while it was to hand over.
 func (h *sightings) reigns() map[string][]span {
 	acks := slices.Clone(h.acks)
 	slices.SortFunc(acks, func(a, b ack) int { return cmp.Compare(a.value, b.value) })
@@ -53,7 +56,7 @@ func (h *sightings) reigns() map[string][]span {
 		last := first
 		for next := last + 1; next < len(acks); next++ {
 			a, b := &acks[last], &acks[next]
-			if a.node != b.node || b.value != a.value+1 || b.from-a.to > runGap {
+			if a.node != b.node || b.value != a.value+1 || b.from-a.to > runGap || overlaps(h.leaving[b.node], b.span) {
 				break
 			}
 			last = next
@@ -79,6 +82,11 @@ func joined(list []span) []span {
 		out = append(out, s)
 	}
 	return out
+}
+
+// overlaps tells whether a part of s lies in one of the spans.
+func overlaps(list []span, s span) bool {
+	return slices.ContainsFunc(list, func(k span) bool { return k.from <= s.to && s.from <= k.to })
 }
 
 // within tells whether s lies in one of the spans as a whole.
@@ -157,15 +165,22 @@ func TestJudgeOfMasters(t *testing.T) {
 	write("a", 0, 1000)
 	write("b", 2000, 4000)
 	for name, tt := range map[string]struct {
-		claims []claim
-		extra  []ack
-		silent map[string][]span
-		wrong  bool
+		claims  []claim
+		extra   []ack
+		silent  map[string][]span
+		leaving map[string][]span
+		wrong   bool
 	}{
 		"itself while it is":              {claims: []claim{{"a", "a", "ROLE", at(500, 501)}}},
 		"itself when nobody is known":     {claims: []claim{{"c", "c", "ROLE", at(1500, 1501)}}},
 		"itself, asked before, read late": {claims: []claim{{"a", "a", "ROLE", at(900, 3000)}}},
 		"itself while another is":         {claims: []claim{{"a", "a", "ROLE", at(2100, 2101)}}, wrong: true},
+		"while the last one passes on": {
+			claims: []claim{{"b", "b", "ROLE", at(900, 901)}}, leaving: map[string][]span{"a": {at(800, 1000)}},
+		},
+		"before the last one was to hand over": {
+			claims: []claim{{"b", "b", "ROLE", at(700, 701)}}, leaving: map[string][]span{"a": {at(800, 1000)}}, wrong: true,
+		},
 		"another, just in time":           {claims: []claim{{"c", "a", "ROLE", at(2400, 2401)}}},
 		"another, too old":                {claims: []claim{{"c", "a", "ROLE", at(2600, 2601)}}, wrong: true},
 		"an event about itself":           {claims: []claim{{"a", "a", "event", at(2400, 2400)}}},
@@ -182,7 +197,7 @@ func TestJudgeOfMasters(t *testing.T) {
 		"a number from the future":  {extra: []ack{{"a", 400, at(10, 14)}}, wrong: true},
 		"an unknown one in between": {extra: []ack{{"b", 302, at(4100, 4104)}}},
 	} {
-		h := sightings{claims: tt.claims, acks: append(slices.Clone(acks), tt.extra...), silent: tt.silent}
+		h := sightings{claims: tt.claims, acks: append(slices.Clone(acks), tt.extra...), silent: tt.silent, leaving: tt.leaving}
 		if wrong, _ := h.judge(500 * ms); (len(wrong) > 0) != tt.wrong {
 			t.Errorf("%s: wrong is %q, want any: %t", name, wrong, tt.wrong)
 		}

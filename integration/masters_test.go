@@ -46,6 +46,7 @@ func watch(t *testing.T, nodes []*testkit.Node) *watcher {
 	t.Helper()
 	w := &watcher{nodes: nodes, ids: map[string]string{}}
 	w.history.silent = map[string][]span{}
+	w.history.leaving = map[string][]span{}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	for _, n := range nodes {
 		w.ids[n.Addr()] = n.ID
@@ -250,18 +251,26 @@ func writesAt(addr string) error {
 	return err
 }
 
-// silent takes note that a node was not to be master from an instant on until now.
-func (w *watcher) silent(n *testkit.Node, from time.Duration) {
+// changed takes note that a disturbance of a node has lasted until now: since began it was
+// to hand over, if it was to do so, since from it was not to be master, if it was cut off.
+func (w *watcher) changed(d *disturbance, n *testkit.Node, began, from time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.history.silent[n.ID] = append(w.history.silent[n.ID], span{from, testkit.Now()})
+	now := testkit.Now()
+	if d.silent {
+		w.history.silent[n.ID] = append(w.history.silent[n.ID], span{from, now})
+	}
+	if d.planned {
+		w.history.leaving[n.ID] = append(w.history.leaving[n.ID], span{began, now})
+	}
 }
 
-// disturbance changes who is master: away begins it, for the master, and back ends it. A
-// disturbance in which the master answers no longer is silent.
+// disturbance changes who is master: away begins it, for the master, and back ends it. One
+// in which the master answers no longer is silent, one that asks it to hand over planned.
 type disturbance struct {
 	name       string
 	silent     bool
+	planned    bool
 	away, back func(t *testing.T, c *testkit.Cluster, n *testkit.Node)
 }
 
@@ -269,9 +278,9 @@ type disturbance struct {
 func disturbances() []disturbance {
 	start := func(_ *testing.T, _ *testkit.Cluster, n *testkit.Node) { n.Start() }
 	return []disturbance{
-		{"kill", true, func(_ *testing.T, _ *testkit.Cluster, n *testkit.Node) { n.Kill9() }, start},
-		{"stop and continue", true, func(_ *testing.T, _ *testkit.Cluster, n *testkit.Node) { n.Stop() }, func(_ *testing.T, _ *testkit.Cluster, n *testkit.Node) { n.Cont() }},
-		{"partition", true, func(t *testing.T, c *testkit.Cluster, n *testkit.Node) {
+		{"kill", true, false, func(_ *testing.T, _ *testkit.Cluster, n *testkit.Node) { n.Kill9() }, start},
+		{"stop and continue", true, false, func(_ *testing.T, _ *testkit.Cluster, n *testkit.Node) { n.Stop() }, func(_ *testing.T, _ *testkit.Cluster, n *testkit.Node) { n.Cont() }},
+		{"partition", true, false, func(t *testing.T, c *testkit.Cluster, n *testkit.Node) {
 			t.Helper()
 			var others []string
 			for _, o := range besides(c, n) {
@@ -285,12 +294,12 @@ func disturbances() []disturbance {
 			t.Helper()
 			inject(t, n, nil)
 		}},
-		{"a replica that sleeps through a change", false, sleepThrough, wake},
-		{"handover", false, func(t *testing.T, _ *testkit.Cluster, n *testkit.Node) {
+		{"a replica that sleeps through a change", false, false, sleepThrough, wake},
+		{"handover", false, true, func(t *testing.T, _ *testkit.Cluster, n *testkit.Node) {
 			t.Helper()
 			testkit.MustDial(t, n.SentinelAddr()).MustDo(t, "SENTINEL", "FAILOVER", testkit.MasterName)
 		}, func(*testing.T, *testkit.Cluster, *testkit.Node) {}},
-		{"clean stop", false, func(t *testing.T, _ *testkit.Cluster, n *testkit.Node) {
+		{"clean stop", false, true, func(t *testing.T, _ *testkit.Cluster, n *testkit.Node) {
 			t.Helper()
 			if code := n.Term(10 * time.Second); code != 0 {
 				t.Errorf("%s ended with code %d", n.ID, code)
@@ -350,6 +359,7 @@ func TestOneMasterAtATime(t *testing.T) {
 			old := c.WaitWhole(formLimit)
 			n := c.Nodes[old]
 			testkit.Pause(t.Context(), 300*time.Millisecond)
+			began := testkit.Now()
 			d.away(t, c, n)
 			from := testkit.Now()
 			testkit.Eventually(t, formLimit, "another master after: "+d.name, func() error {
@@ -362,9 +372,7 @@ func TestOneMasterAtATime(t *testing.T) {
 			})
 			changes++
 			testkit.Pause(t.Context(), 1500*time.Millisecond)
-			if d.silent {
-				w.silent(n, from)
-			}
+			w.changed(&d, n, began, from)
 			d.back(t, c, n)
 			c.WaitWhole(formLimit)
 		}

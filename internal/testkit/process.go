@@ -140,8 +140,34 @@ func (p *Process) Kill9() {
 	<-p.done
 }
 
-// Stop suspends the process with SIGSTOP.
-func (p *Process) Stop() { p.Signal(syscall.SIGSTOP) }
+// Stop suspends the process with SIGSTOP, and returns when none of its threads goes on.
+func (p *Process) Stop() {
+	p.tb.Helper()
+	p.Signal(syscall.SIGSTOP)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := Poll(ctx, p.suspended); err != nil {
+		p.tb.Errorf("%s is not suspended: %v", p.name, err)
+	}
+}
+
+// suspended tells which thread of the process goes on.
+func (p *Process) suspended() error {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Pid()))
+	if err != nil {
+		return err
+	}
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread has ended
+		}
+		if _, rest, ok := strings.Cut(string(stat), ") "); ok && !strings.ContainsRune("TtZX", rune(rest[0])) {
+			return fmt.Errorf("a thread is in state %c", rest[0])
+		}
+	}
+	return nil
+}
 
 // Cont lets a suspended process go on.
 func (p *Process) Cont() { p.Signal(syscall.SIGCONT) }
