@@ -28,14 +28,15 @@ type behind struct {
 	bytes   int64       // of the commands that are waiting or being written
 	last    uint64      // the highest index that was ever left behind
 	writing bool        // write runs
+	broken  bool        // a write has failed: first stays where it is
 }
 
 // leave takes entries over to be written soon, or reports false because too many are
-// waiting. write is started in a goroutine that ends when nothing is left.
+// waiting or a write has failed. write is started in a goroutine that ends when nothing is left.
 func (b *behind) leave(entries []*raft.Log, size int64, write func()) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.bytes+size > behindBytes {
+	if b.broken || b.bytes+size > behindBytes {
 		return false
 	}
 	b.waiting = append(b.waiting, entries...)
@@ -73,7 +74,7 @@ func (b *behind) next(size int64) []*raft.Log {
 func (b *behind) abandon() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.waiting, b.writing = nil, false
+	b.waiting, b.writing, b.broken = nil, false, true
 	b.settled.Broadcast()
 }
 

@@ -144,6 +144,27 @@ func TestFailureBehindIsFinal(t *testing.T) {
 	}
 }
 
+// P1: an append that was on its way when the disk failed does not make what failed look
+// durable.
+func TestNothingIsLeftBehindAFailure(t *testing.T) {
+	var b behind
+	none := func() {}
+	if !b.leave(entries(2, 3), 2, none) || len(b.next(0)) != 2 {
+		t.Fatal("entries 2 and 3 are not being written")
+	}
+	b.abandon()
+	if b.leave(entries(4, 4), 1, none) {
+		t.Error("an entry was taken after the failure")
+		b.next(0)
+		b.abandon() // as its write fails as well
+	}
+	for index, want := range map[uint64]bool{1: true, 2: false, 3: false, 4: false} {
+		if b.wait(index) != want {
+			t.Errorf("entry %d: durable %v, want %v", index, !want, want)
+		}
+	}
+}
+
 // Any mixture of appends of all kinds, waits and reads: what settle has promised is
 // durable, and the log is what was appended, in order.
 func TestBehindAgreesWithModel(t *testing.T) {
