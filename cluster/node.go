@@ -21,7 +21,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
-	"github.com/holdfast/holdfast/internal/clock"
 	"github.com/holdfast/holdfast/internal/durable"
 )
 
@@ -138,7 +137,6 @@ func Open(cfg Config) (*Node, error) {
 	n.started = cfg.Clock.Boot()
 	n.termSince = n.started
 	n.confirm = newConfirmer(n)
-	n.pledge.opened = clock.Mono()
 	if cfg.Lease {
 		n.lease.length = leaseLength(cfg.ElectionTimeout)
 	}

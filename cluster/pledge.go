@@ -36,7 +36,7 @@ import (
 
 // pledge is what this node owes to leaders. Safe for concurrent use.
 type pledge struct {
-	opened   time.Duration // clock.Mono; what an earlier process has pledged began before it
+	opened   time.Duration // clock.Mono, once the directory was taken; what an earlier process has pledged began before it
 	withheld atomic.Uint64 // votes
 
 	mu struct {
@@ -51,8 +51,10 @@ type pledge struct {
 // with which this node may have pledged itself.
 const keyElection = "ElectionTimeout"
 
-// recall prepares the pledge of a process that has just started.
+// recall prepares the pledge of a process that has just taken the directory: the one
+// before it has ended.
 func (n *Node) recall() error {
+	n.pledge.opened = clock.Mono()
 	before, err := n.stable.GetUint64([]byte(keyElection))
 	if err != nil {
 		return fmt.Errorf("term and vote: %w", err)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast/holdfast/internal/clock"
 )
 
 // P2: no vote is given within an election timeout of the last contact with a leader, nor of
@@ -139,6 +141,19 @@ func TestNewElectionTimeoutDoesNotShortenPledges(t *testing.T) {
 		must(t, n.stable.SetUint64([]byte(keyElection), 100)) // as mayVote does
 	})
 	reopened(t, dir, 100*ms, first(100*ms))
+}
+
+// P2: the time without votes counts from when the directory was taken: until then an
+// earlier process may have heard from a leader.
+func TestPledgeCountsFromTakingTheDirectory(t *testing.T) {
+	reopened(t, t.TempDir(), 100*ms, func(n *Node) {
+		n.pledge.opened = 0 // as if taking it had lasted since then
+		before := clock.Mono()
+		must(t, n.recall())
+		if n.pledge.opened < before || !n.pledge.forbids(before+99*ms, time.Hour, 100*ms) {
+			t.Errorf("counted from %v, the directory was taken at %v", n.pledge.opened, before)
+		}
+	})
 }
 
 // Before raft runs no vote is given.
