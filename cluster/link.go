@@ -332,6 +332,9 @@ func (l *link) told(c *session, nonce uint64, r *report) {
 	l.peer.sighted(c.said.instance, now)
 	l.node.sawTerm(r.term)
 	l.peer.pledges(pledged{c.said.instance, r.more.keeps, r.election})
+	if r.master && !r.more.keeps {
+		l.node.pledge.heard(r.term) // it has no lease to give up before it hands over
+	}
 	l.node.heardTime(l.peer, r, asked, now)
 	if heard == 0 || r.info != nil || r.term != known.term || r.master != known.master || r.low != known.low || !l.node.settled() {
 		l.node.look()

@@ -27,7 +27,8 @@ import (
 //     had before, if that was longer.
 //   - A handover of the leadership sets the pledge aside. The leader gives up its lease
 //     for the rest of its term, tells the successor so, and only then tells it to
-//     stand. The successor marks its requests for votes as raft does (LeadershipTransfer)
+//     stand. One of a release that knows no leases has none, and tells nothing: its
+//     answers to pings show it. The successor marks its requests for votes as raft does (LeadershipTransfer)
 //     only for the very next term, so a TimeoutNow that was delayed on the way does not
 //     end the lease of a later leader.
 //
@@ -143,7 +144,7 @@ func (p *pledge) asked(r *raft.RequestVoteRequest) {
 	p.mu.transfer = vote{r.Term, string(candidate)}
 }
 
-// heard takes note that the leader of a term has given up its lease.
+// heard takes note that the leader of a term has given up its lease, or goes by none.
 func (p *pledge) heard(term uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

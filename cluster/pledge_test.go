@@ -156,6 +156,30 @@ func TestPledgeCountsFromTakingTheDirectory(t *testing.T) {
 	})
 }
 
+// P8: a master of a release without leases has none to give up, and tells nobody so: a
+// node it hands over to may stand, and mark its requests for votes. One that keeps
+// leases has to say that it has given its lease up.
+func TestMasterWithoutLeasesNeedNotGiveItUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		said report
+		want bool
+	}{
+		"master of an earlier release":  {report{term: 7, master: true}, true},
+		"master":                        {report{term: 7, master: true, more: addition{keeps: true}}, false},
+		"replica of an earlier release": {report{term: 7}, false},
+	} {
+		n, _ := viewer(t)
+		l := n.peer("n2").link
+		l.ping(n.cfg.Clock.Boot())
+		l.told(&session{}, l.mu.nonce, &c.said)
+		for term, want := range map[uint64]bool{7: false, 8: c.want, 9: false} {
+			if n.pledge.stands(term) != want || n.pledge.setAside(vote{term, "n1"}, "n1") != want {
+				t.Errorf("%s: may stand in term %d: %v", name, term, !want)
+			}
+		}
+	}
+}
+
 // Before raft runs no vote is given.
 func TestNoVoteBeforeRaftRuns(t *testing.T) {
 	n, _ := viewer(t)
