@@ -227,16 +227,20 @@ func isHeartbeat(a *raft.AppendEntriesRequest) bool {
 }
 
 // bound cuts the entries of an append after rpcBytes. raft counts entries only;
-// it takes from the request what was sent and goes on behind it.
+// it takes from the request what was sent and goes on behind it. What is told of commits
+// ends there as well. raft reads its commit index after it has chosen the entries: it can
+// be of later ones, and a follower takes it for all that its log has, also for entries
+// of an earlier leader behind those that were compared.
 func bound(a *raft.AppendEntriesRequest) {
 	size := 0
 	for i, e := range a.Entries {
 		size += len(e.Data)
 		if size > rpcBytes && i > 0 {
 			a.Entries = a.Entries[:i]
-			return
+			break
 		}
 	}
+	a.LeaderCommitIndex = min(a.LeaderCommitIndex, a.PrevLogEntry+uint64(len(a.Entries)))
 }
 
 // resume repeats a failed append as soon as heartbeats reach the peer. raft would

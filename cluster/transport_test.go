@@ -40,3 +40,24 @@ func TestRefusedAppendsAreNoContact(t *testing.T) {
 		}
 	}
 }
+
+// P1, P6: a follower is told of no commit beyond what the append has compared or brings:
+// what it has there may be of another leader, and raft would apply it.
+func TestCommitIsToldOfWhatWasComparedOnly(t *testing.T) {
+	for name, c := range map[string]struct {
+		prev, commit, want uint64
+		entries            []*raft.Log
+	}{
+		"nothing new, later entries committed": {prev: 7, commit: 9, want: 7},
+		"nothing new":                          {prev: 7, commit: 7, want: 7},
+		"some of what is committed":            {prev: 7, entries: entries(8, 9), commit: 12, want: 9},
+		"not committed yet":                    {prev: 7, entries: entries(8, 9), commit: 7, want: 7},
+		"cut":                                  {prev: 7, entries: []*raft.Log{{Index: 8}, {Index: 9, Data: make([]byte, rpcBytes+1)}}, commit: 9, want: 8},
+	} {
+		a := &raft.AppendEntriesRequest{PrevLogEntry: c.prev, Entries: c.entries, LeaderCommitIndex: c.commit}
+		bound(a)
+		if a.LeaderCommitIndex != c.want {
+			t.Errorf("%s: commit %d is told, want %d", name, a.LeaderCommitIndex, c.want)
+		}
+	}
+}
