@@ -181,10 +181,10 @@ func TestJudgeOfMasters(t *testing.T) {
 		"before the last one was to hand over": {
 			claims: []claim{{"b", "b", "ROLE", at(700, 701)}}, leaving: map[string][]span{"a": {at(800, 1000)}}, wrong: true,
 		},
-		"another, just in time":           {claims: []claim{{"c", "a", "ROLE", at(2400, 2401)}}},
-		"another, too old":                {claims: []claim{{"c", "a", "ROLE", at(2600, 2601)}}, wrong: true},
-		"an event about itself":           {claims: []claim{{"a", "a", "event", at(2400, 2400)}}},
-		"an event, too old":               {claims: []claim{{"c", "a", "event", at(2600, 2600)}}, wrong: true},
+		"another, just in time": {claims: []claim{{"c", "a", "ROLE", at(2400, 2401)}}},
+		"another, too old":      {claims: []claim{{"c", "a", "ROLE", at(2600, 2601)}}, wrong: true},
+		"an event about itself": {claims: []claim{{"a", "a", "event", at(2400, 2400)}}},
+		"an event, too old":     {claims: []claim{{"c", "a", "event", at(2600, 2600)}}, wrong: true},
 		"one that was stopped": {
 			claims: []claim{{"c", "a", "ROLE", at(1700, 1701)}, {"c", "a", "ROLE", at(1300, 1301)}},
 			silent: map[string][]span{"a": {at(1000, 1950)}}, wrong: true,
