@@ -158,7 +158,7 @@ func (p *Process) suspended() error {
 		return err
 	}
 	for _, path := range stats {
-		stat, err := os.ReadFile(path)
+		stat, err := os.ReadFile(path) //nolint:gosec // below /proc
 		if err != nil {
 			continue // the thread has ended
 		}
