@@ -29,7 +29,7 @@ func TestStoppedMasterHandsOver(t *testing.T) {
 	for round := range pick(3, 20) {
 		old := c.WaitWhole(formLimit)
 		j.settle(t)
-		at := testkit.Now()
+		at, told := testkit.Now(), c.Nodes[old].LogLines("handed over")
 		if code := c.Nodes[old].Term(5 * time.Second); code != 0 {
 			t.Errorf("round %d: the old master ended with code %d", round, code)
 		}
@@ -38,7 +38,7 @@ func TestStoppedMasterHandsOver(t *testing.T) {
 		if next, err := c.FindMaster(); err != nil || next == old {
 			t.Errorf("round %d: %v, master is %d", round, err, next)
 		}
-		if !c.Nodes[old].LogContains("handed over") {
+		if c.Nodes[old].LogLines("handed over") == told {
 			t.Errorf("round %d: there was no handover", round)
 		}
 		t.Logf("round %d: stopped after %v, no command was answered for %v, the slowest took %v",

@@ -210,23 +210,24 @@ func (p *Process) Tail(n int64) string {
 }
 
 // LogContains tells whether the output has a line that contains all of the words,
-// whatever their case.
-func (p *Process) LogContains(words ...string) bool {
+// whatever their case. Output of earlier starts counts as well.
+func (p *Process) LogContains(words ...string) bool { return p.LogLines(words...) > 0 }
+
+// LogLines is how many lines of the output LogContains would be true for.
+func (p *Process) LogLines(words ...string) int {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
-		return false
+		return 0
 	}
+	count := 0
 	for line := range bytes.Lines(text) {
 		line = bytes.ToLower(line)
-		all := true
-		for _, w := range words {
-			all = all && bytes.Contains(line, []byte(strings.ToLower(w)))
-		}
-		if all {
-			return true
+		lacks := func(w string) bool { return !bytes.Contains(line, []byte(strings.ToLower(w))) }
+		if !slices.ContainsFunc(words, lacks) {
+			count++
 		}
 	}
-	return false
+	return count
 }
 
 // CPUSeconds is the processor time a process has used so far, user and system,

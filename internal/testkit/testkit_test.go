@@ -169,7 +169,7 @@ func TestProcessLife(t *testing.T) {
 		p.Start()
 		testkit.Eventually(t, 5*time.Second, "another line", func() error {
 			got := strings.Count(p.Tail(1000), "Started")
-			return testkit.Check(got == starts && p.LogContains("started", "here"), "log is %q", p.Tail(100))
+			return testkit.Check(got == starts && p.LogLines("started", "here") == starts && p.LogContains("here"), "log is %q", p.Tail(100))
 		})
 		p.Kill9()
 		if p.Running() {
