@@ -172,8 +172,10 @@ func (n *Node) shownView() *cluster.View {
 
 // lead is for how long replies show a new master before subscribers are told of it. Who
 // asks for the master when it changes, and subscribes too, is to get the answer first:
-// ioredis with failoverDetector ends for good if it hears of a new master while it asks.
-const lead = 50 * time.Millisecond
+// ioredis with failoverDetector ends for good if it hears of a new master while it asks,
+// and it asks 50 ms after its connection has ended: in a handover just before there is a
+// new master to show.
+const lead = 100 * time.Millisecond
 
 // repliesFirst is for how long subscribers are not to be told of the master in v.
 func (n *Node) repliesFirst(v *cluster.View) time.Duration {
