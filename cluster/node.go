@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
+	"github.com/holdfast/holdfast/internal/bell"
 	"github.com/holdfast/holdfast/internal/durable"
 )
 
@@ -71,7 +72,7 @@ type network struct {
 	streams  *streams
 	standing standing
 	grumbles grumbles
-	pulse    beats // every pingEvery, for those who wait for time to pass
+	pulse    bell.Bell // every pingEvery, for those who wait for time to pass
 	handlers handlers
 }
 

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/holdfast/holdfast/internal/bell"
 )
 
 // peer is another node, as this one knows it.
@@ -32,7 +34,7 @@ type peer struct {
 		pledged       pledged       // what it has told of its pledges
 		raft          [16]byte      // the process that raft's requests go to; zero before the first dial
 	}
-	beats beats
+	beats bell.Bell // rung when a heartbeat reaches the peer
 }
 
 // process is the process that was last seen to have a peer's id.
@@ -229,30 +231,4 @@ func (p *peer) keptUp(now time.Duration) time.Duration {
 		return 0
 	}
 	return now - p.mu.caught
-}
-
-// beats lets appends wait for the next heartbeat that reaches a peer.
-type beats struct {
-	mu   sync.Mutex
-	next chan struct{} // closed at the next one; nil if nobody waits
-}
-
-// beat wakes who waits.
-func (b *beats) beat() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.next != nil {
-		close(b.next)
-		b.next = nil
-	}
-}
-
-// wait returns a channel that is closed at the next beat.
-func (b *beats) wait() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.next == nil {
-		b.next = make(chan struct{})
-	}
-	return b.next
 }

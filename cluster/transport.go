@@ -157,7 +157,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		t.hold(p, args.Term)
 		err := t.send(p, target, args, resp)
 		if err == nil {
-			p.beats.beat()
+			p.beats.Ring()
 		}
 		return err
 	}
@@ -198,7 +198,7 @@ func (t *transport) hold(p *peer, term uint64) {
 		}
 		alone.Reset(left)
 		select {
-		case <-t.node.pulse.wait():
+		case <-t.node.pulse.Next():
 		case <-alone.C:
 		case <-t.node.ctx.Done():
 			return
@@ -252,7 +252,7 @@ func (t *transport) resume(p *peer, target raft.ServerAddress, args *raft.Append
 	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
 	for range resumeTries {
-		for beat := p.beats.wait(); beat != nil; {
+		for beat := p.beats.Next(); beat != nil; {
 			select {
 			case <-ctx.Done():
 				return err

@@ -27,7 +27,7 @@ func (n *Node) watchLoop(ctx context.Context) {
 		case <-n.hint:
 		case <-tick.C:
 			passed = true
-			n.pulse.beat()
+			n.pulse.Ring()
 			n.beat()
 		case <-soon.C:
 			n.ping()

@@ -137,21 +137,6 @@ func TestQuestionsWaitForAnElection(t *testing.T) {
 	check("it has taken too long", &known, 0)
 }
 
-// A bell wakes all who have waited before it is rung, and nobody who comes after.
-func TestBell(t *testing.T) {
-	var b bell
-	b.ring()
-	one, two := b.next(), b.next()
-	b.ring()
-	<-one
-	<-two
-	select {
-	case <-b.next():
-		t.Error("it was not rung")
-	default:
-	}
-}
-
 // Before masters record health subscribers hear of a new master as soon as replies name
 // it, once, with one +slave per replica after it; they hear nothing of the master that
 // was there when this node came, nor while it has not caught up.

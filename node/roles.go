@@ -7,6 +7,7 @@ import (
 
 	"github.com/holdfast/holdfast/cluster"
 	"github.com/holdfast/holdfast/config"
+	"github.com/holdfast/holdfast/internal/bell"
 	"github.com/holdfast/holdfast/respserver"
 )
 
@@ -21,7 +22,7 @@ type roles struct {
 	lastMaster atomic.Pointer[sighting]     // the last master that was named
 	followed   atomic.Pointer[cluster.View] // what the role was made of
 	masterless atomic.Int64                 // clock.Boot since when no master is known, 0 while one is
-	turned     bell                         // rung after each look
+	turned     bell.Bell                    // rung after each look
 
 	recordedIn uint64       // term in which this node has last recorded the health of all; of the goroutine of keepMembers
 	looked     atomic.Int64 // clock.Boot of the last look
@@ -125,7 +126,7 @@ func (n *Node) follow(v cluster.View) {
 	} else {
 		n.roles.masterless.CompareAndSwap(0, int64(n.clock.Boot()))
 	}
-	n.roles.turned.ring()
+	n.roles.turned.Ring()
 	poke(n.news.hint)
 }
 

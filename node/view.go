@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/holdfast/holdfast/cluster"
@@ -39,7 +38,7 @@ func (n *Node) patience() time.Duration { return 2 * n.masterBound() }
 func (n *Node) awaitLeader() cluster.View {
 	last := n.clock.Boot() + n.patience()
 	for {
-		turned := n.roles.turned.next()
+		turned := n.roles.turned.Next()
 		v, now := n.raft.View(), n.clock.Boot()
 		left := min(n.betterUntil(&v, now), last) - now
 		if left <= 0 {
@@ -72,31 +71,6 @@ func (n *Node) betterUntil(v *cluster.View, now time.Duration) time.Duration {
 		return time.Duration(since) + n.patience()
 	}
 	return now + n.patience() // nobody has looked since
-}
-
-// bell wakes all who wait for it. The zero bell is ready; it is safe for concurrent use.
-type bell struct {
-	mu sync.Mutex
-	ch chan struct{} // closed by ring; nil while nobody waits
-}
-
-// next is closed when the bell is rung after the call.
-func (b *bell) next() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ch == nil {
-		b.ch = make(chan struct{})
-	}
-	return b.ch
-}
-
-func (b *bell) ring() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ch != nil {
-		close(b.ch)
-		b.ch = nil
-	}
 }
 
 // sentinelView shows a View of the cluster as Sentinel shows its masters.

@@ -11,6 +11,7 @@ type node struct {
 var layers = []map[string]node{
 	{ // leaves
 		"internal/clock":    {third: []string{"golang.org/x/sys"}},
+		"internal/bell":     {},
 		"internal/glob":     {},
 		"internal/durable":  {},
 		"internal/archtest": {},
@@ -41,7 +42,7 @@ var layers = []map[string]node{
 		},
 		"forward": {own: []string{"command", "resp", "store"}},
 		"cluster": {
-			own: []string{"internal/clock", "internal/durable", "internal/walfs"},
+			own: []string{"internal/bell", "internal/clock", "internal/durable", "internal/walfs"},
 			third: []string{
 				"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb/v2", "github.com/hashicorp/raft-wal",
 				"github.com/hashicorp/go-hclog", "go.etcd.io/bbolt", "golang.org/x/sys",
@@ -59,7 +60,7 @@ var layers = []map[string]node{
 	{
 		"node": {
 			own: []string{
-				"adminhttp", "cluster", "command", "config", "forward", "internal/clock", "internal/durable", "pubsub", "raftfsm",
+				"adminhttp", "cluster", "command", "config", "forward", "internal/bell", "internal/clock", "internal/durable", "pubsub", "raftfsm",
 				"resp", "respserver", "sentinelapi", "store", "tracking", "ttl",
 			},
 			third: []string{"github.com/hashicorp/raft", "github.com/prometheus/client_golang"},
