@@ -389,22 +389,29 @@ func TestRepliesThatDoNotFit(t *testing.T) {
 	}
 }
 
+// served is the near end of a connection that a server answers for m; done is closed at its end.
+func served(t *testing.T, m *fakeMaster) (near net.Conn, done <-chan struct{}) {
+	t.Helper()
+	server := forward.NewServer(forward.Config{
+		Master: m, Table: table(t), Databases: func() int { return 16 },
+		Answered: func() uint64 { return 0 }, Log: slog.New(slog.DiscardHandler),
+	})
+	near, far := net.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		server.Serve(far, "n2")
+	}()
+	return near, ended
+}
+
 // P7: large values that many clients read together, which the state has once, are copied
 // one after the other while they are sent: a master has no memory for all the copies.
 func TestLargeAnswersAreNotCopiedBeforeTheirTurn(t *testing.T) {
 	const questions, units = 10, 6
 	value := make([]byte, 8<<20)
 	m := &fakeMaster{outcome: command.Replied, reply: func(*command.Request) resp.Value { return resp.Bulk(value) }}
-	server := forward.NewServer(forward.Config{
-		Master: m, Table: table(t), Databases: func() int { return 16 },
-		Answered: func() uint64 { return 0 }, Log: slog.New(slog.DiscardHandler),
-	})
-	near, far := net.Pipe()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		server.Serve(far, "n2")
-	}()
+	near, done := served(t, m)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	body := string(rune(units)) + strings.Repeat("\x00\x00\x02\x03get\x01k", units)
@@ -474,16 +481,7 @@ func TestHostileFramesEndTheConnection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &fakeMaster{outcome: command.Replied}
-			server := forward.NewServer(forward.Config{
-				Master: m, Table: table(t), Databases: func() int { return 16 },
-				Answered: func() uint64 { return 0 }, Log: slog.New(slog.DiscardHandler),
-			})
-			near, far := net.Pipe()
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				server.Serve(far, "n2")
-			}()
+			near, done := served(t, m)
 			_, _ = near.Write(bytes)
 			select {
 			case <-done:
