@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast/holdfast/cluster"
 	"github.com/holdfast/holdfast/internal/clock"
+	"github.com/holdfast/holdfast/internal/testkit"
 )
 
 // confirm asks a node for proof that it leads, for at most d.
@@ -161,7 +162,7 @@ func TestClusterOfOneConfirmsItself(t *testing.T) {
 func single(t *testing.T, tweak func(*cluster.Config)) *member {
 	t.Helper()
 	m := &member{id: "solo", cfg: cluster.Config{
-		NodeID: "solo", Dir: t.TempDir(), ElectionTimeout: testElection, Logger: testLogger(t, "solo"),
+		NodeID: "solo", Dir: testkit.MemoryDir(t), ElectionTimeout: testElection, Logger: testLogger(t, "solo"),
 	}}
 	if tweak != nil {
 		tweak(&m.cfg)

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/internal/testkit"
 )
 
 // Nodes that start seconds apart, crash and come back while they form, in every
@@ -189,7 +190,7 @@ func TestSecondProcessWithSameIDStops(t *testing.T) {
 	c.put("k", "v")
 	c.kill(first.id)
 	second := &member{id: first.id, cfg: first.cfg}
-	second.cfg.Dir = filepath.Join(t.TempDir(), "copy")
+	second.cfg.Dir = filepath.Join(testkit.MemoryDir(t), "copy")
 	if err := os.CopyFS(second.cfg.Dir, os.DirFS(first.cfg.Dir)); err != nil {
 		t.Fatal(err)
 	}

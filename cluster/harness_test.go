@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/holdfast/holdfast/cluster"
 	"github.com/holdfast/holdfast/internal/clock"
+	"github.com/holdfast/holdfast/internal/testkit"
 )
 
 // machine is a state machine: a map, and the term of the last establishing entry.
@@ -140,7 +140,7 @@ func newTrio(tb testing.TB, tweak func(*cluster.Config)) *trio {
 	for i, id := range c.ids {
 		c.members[id] = &member{id: id, cfg: cluster.Config{
 			NodeID:          id,
-			Dir:             filepath.Join(tb.TempDir(), id),
+			Dir:             filepath.Join(testkit.MemoryDir(tb), id),
 			Peers:           peers,
 			Bind:            peers[i].Addr,
 			Secret:          "open sesame",
@@ -316,7 +316,7 @@ func (c *trio) join(id string, through ...string) *member {
 	c.t.Helper()
 	addr := freeAddr(c.t)
 	cfg := cluster.Config{
-		NodeID: id, Dir: filepath.Join(c.t.TempDir(), id), Bind: addr, Announce: addr,
+		NodeID: id, Dir: filepath.Join(testkit.MemoryDir(c.t), id), Bind: addr, Announce: addr,
 		Secret: "open sesame", ElectionTimeout: testElection, Logger: testLogger(c.t, id),
 	}
 	for _, at := range through {
@@ -394,14 +394,10 @@ func eventually(tb testing.TB, what string, cond func() bool) {
 // pause lets time pass in which something must not happen.
 func pause(d time.Duration) { <-time.After(d) }
 
+// freeAddr is an address that nobody else takes before the end of the test.
 func freeAddr(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return testkit.Loopback(testkit.Ports(tb))
 }
 
 // testLogger logs to stderr if HOLDFAST_TEST_LOG is set.

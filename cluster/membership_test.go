@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/internal/testkit"
 )
 
 // A node that is started to join is taken in without a vote, catches up, gets a vote by
@@ -134,7 +135,7 @@ func TestDirectoryOfAnEarlierMemberStops(t *testing.T) {
 	m := c.others(c.leader())[0]
 	c.kill(m.id)
 	old := m.cfg.Dir
-	m.cfg.Dir = filepath.Join(t.TempDir(), "new")
+	m.cfg.Dir = filepath.Join(testkit.MemoryDir(t), "new")
 	c.start(m.id)
 	c.votes("n1", "n2", "n3")
 	c.sees(m, "k", "v")
@@ -223,7 +224,7 @@ func TestLiveNodeKeepsItsPlace(t *testing.T) {
 	m := c.others(c.leader())[0]
 	c.eventually("it is ready", func() bool { return m.node.View().Ready })
 	twin := &member{id: m.id, cfg: m.cfg}
-	twin.cfg.Dir, twin.cfg.Bind = filepath.Join(t.TempDir(), "twin"), freeAddr(t)
+	twin.cfg.Dir, twin.cfg.Bind = filepath.Join(testkit.MemoryDir(t), "twin"), freeAddr(t)
 	twin.cfg.Announce = twin.cfg.Bind
 	if err := twin.start(); err != nil {
 		t.Fatal(err)

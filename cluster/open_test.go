@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/internal/testkit"
 )
 
 // Open refuses what cannot work, and says what it is.
@@ -198,7 +199,7 @@ func TestOpenRefusesHalfALostDisk(t *testing.T) {
 			m.stop()
 			<-m.ended
 			fresh := m.cfg
-			fresh.Dir = t.TempDir()
+			fresh.Dir = testkit.MemoryDir(t)
 			n, err := cluster.Open(fresh)
 			if err = errors.Join(err, m.node.Close()); err != nil {
 				t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/internal/testkit"
 )
 
 // A node whose cluster has lost its majority becomes a cluster of its own with what it
@@ -66,7 +67,7 @@ func TestRecoverRefuses(t *testing.T) {
 		t.Errorf("while it runs: %v", err)
 	}
 	empty := m.cfg
-	empty.Dir = t.TempDir()
+	empty.Dir = testkit.MemoryDir(t)
 	if _, err := cluster.Recover(empty, ""); err == nil || !strings.Contains(err.Error(), "no node of a cluster") {
 		t.Errorf("an empty directory: %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/holdfast/holdfast/internal/clock"
+	"github.com/holdfast/holdfast/internal/testkit"
 )
 
 // quiet is a source of nothing.
@@ -24,7 +25,7 @@ func viewer(t *testing.T) (*Node, *clock.Fake) {
 	now := &clock.Fake{}
 	now.Advance(time.Hour)
 	n, err := Open(Config{
-		NodeID: "n1", Dir: t.TempDir(), Bind: "127.0.0.1:0", Secret: "s", Clock: now, ElectionTimeout: 100 * time.Millisecond,
+		NodeID: "n1", Dir: testkit.MemoryDir(t), Bind: "127.0.0.1:0", Secret: "s", Clock: now, ElectionTimeout: 100 * time.Millisecond,
 		Peers: []Peer{{"n1", "127.0.0.1:1"}, {"n2", "127.0.0.1:2"}, {"n3", "127.0.0.1:3"}},
 		FSM:   &raft.MockFSM{}, Source: quiet{},
 	})

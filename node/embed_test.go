@@ -20,7 +20,7 @@ import (
 // local is the directives of a node in a directory of the test's, on loopback.
 func local(t *testing.T, directives ...string) *config.Config {
 	t.Helper()
-	args := append([]string{"dir", t.TempDir(), "bind", "127.0.0.1"}, directives...)
+	args := append([]string{"dir", testkit.MemoryDir(t), "bind", "127.0.0.1"}, directives...)
 	var src config.Sources
 	for i := 0; i < len(args); i += 2 {
 		src.Flags = append(src.Flags, config.Setting{Name: args[i], Value: args[i+1]})

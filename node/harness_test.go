@@ -42,7 +42,7 @@ type member struct {
 func conf(tb testing.TB, id string, first int, directives ...string) *config.Config {
 	tb.Helper()
 	args := []string{
-		"node-id", id, "dir", tb.TempDir(), "bind", "127.0.0.1",
+		"node-id", id, "dir", testkit.MemoryDir(tb), "bind", "127.0.0.1",
 		"port", strconv.Itoa(first), "sentinel-port", strconv.Itoa(first + 1),
 		"raft-port", strconv.Itoa(first + 2), "metrics-port", strconv.Itoa(first + 3),
 	}

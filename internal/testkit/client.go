@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialTimeout bounds the making of a connection.
+// dialTimeout bounds the making of a connection by a client that looks for a master.
 const dialTimeout = time.Second
 
 // Reply is one reply as it stood on the wire, in either protocol.
@@ -101,7 +101,11 @@ type Client struct {
 // Dial connects to addr, a path if it begins with a slash. Every later read and write
 // is bounded by timeout.
 func Dial(addr string, timeout time.Duration) (*Client, error) {
-	dialer := net.Dialer{Timeout: min(timeout, dialTimeout)}
+	return dial(addr, min(timeout, dialTimeout), timeout)
+}
+
+func dial(addr string, made, timeout time.Duration) (*Client, error) {
+	dialer := net.Dialer{Timeout: made}
 	network := "tcp"
 	if strings.HasPrefix(addr, "/") {
 		network = "unix"
@@ -121,7 +125,7 @@ func NewClient(conn net.Conn, timeout time.Duration) *Client {
 // MustDial is Dial for a test, which it fails; the client is closed when the test ends.
 func MustDial(tb testing.TB, addr string) *Client {
 	tb.Helper()
-	c, err := Dial(addr, 30*time.Second)
+	c, err := dial(addr, 10*time.Second, 30*time.Second) // a lost SYN is sent again after a second
 	if err != nil {
 		tb.Fatalf("connect: %v", err)
 	}

@@ -256,6 +256,55 @@ type report struct {
 
 func (r *report) Helper()               {}
 func (r *report) Errorf(string, ...any) { r.failed = true }
+func (r *report) Fatalf(string, ...any) { r.failed = true }
+func (r *report) Failed() bool          { return r.failed }
+func (r *report) Logf(string, ...any)   {}
+
+// A story is told until it passes, so often at most; what each telling has left to
+// clean up is cleaned up before the next, whatever the telling or the cleaning did. What
+// is reported to the test itself is not told again.
+func TestTries(t *testing.T) {
+	for name, c := range map[string]struct {
+		passes, tellings int // with which one it passes; how many there are
+		lasting          bool
+		failed           bool
+	}{
+		"passes at once":    {passes: 1, tellings: 1},
+		"passes later":      {passes: 3, tellings: 3},
+		"never passes":      {passes: 9, tellings: 3, failed: true},
+		"a lasting failure": {passes: 9, tellings: 1, lasting: true, failed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &report{TB: t}
+			tellings, open := 0, 0
+			testkit.Tries(r, 3, func(t testing.TB) {
+				tellings++
+				if open != 0 {
+					r.TB.Errorf("%d things were left", open)
+				}
+				open += 2
+				t.Cleanup(func() { open-- })
+				t.Cleanup(func() {
+					open--
+					if tellings < c.passes {
+						t.FailNow()
+					}
+				})
+				if c.lasting {
+					r.Errorf("lost")
+				}
+				if tellings == c.passes {
+					return
+				}
+				t.Error("first")
+				t.Fatalf("then %d", tellings)
+			})
+			if tellings != c.tellings || r.failed != c.failed || open != 0 {
+				t.Errorf("%d tellings, failed: %v, %d things left; want %+v", tellings, r.failed, open, c)
+			}
+		})
+	}
+}
 
 // A document that differs by a byte is stale, one that does not is not.
 func TestStaleDocumentsAreFound(t *testing.T) {

@@ -14,19 +14,18 @@ import (
 const pollEvery = 10 * time.Millisecond
 
 // Poll asks cond every 10 ms until it returns nil, and returns nil then. When ctx
-// ends first it returns the last error of cond. Each call of cond should be
-// bounded by itself.
+// ends first it asks once more, for a machine that stood still meanwhile, and returns
+// what cond says then. Each call of cond should be bounded by itself.
 func Poll(ctx context.Context, cond func() error) error {
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	for {
-		last := cond()
-		if last == nil {
+		if cond() == nil {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return last
+			return cond()
 		case <-ticker.C:
 		}
 	}
