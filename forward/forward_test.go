@@ -26,7 +26,8 @@ import (
 type fakeMaster struct {
 	mu      sync.Mutex
 	batches []*command.Batch
-	hold    bool // batches are not ended
+	held    []*command.Batch // of these, not ended yet
+	hold    bool             // batches are not ended
 	outcome command.Outcome
 	reply   func(r *command.Request) resp.Value
 	refuses bool // all but batches
@@ -39,9 +40,11 @@ func (m *fakeMaster) Submit(b *command.Batch) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.batches = append(m.batches, b)
-	if !m.hold {
-		m.endLocked(b)
+	if m.hold {
+		m.held = append(m.held, b)
+		return
 	}
+	m.endLocked(b)
 }
 
 func (m *fakeMaster) endLocked(b *command.Batch) {
@@ -58,9 +61,10 @@ func (m *fakeMaster) release() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.hold = false
-	for _, b := range m.batches {
+	for _, b := range m.held {
 		m.endLocked(b)
 	}
+	m.held = nil
 }
 
 func (m *fakeMaster) seen() int {
@@ -372,21 +376,23 @@ func TestUnitsAreCheckedAgain(t *testing.T) {
 
 // A reply that fits no frame is left out: a read is refused, anything else in doubt.
 func TestRepliesThatDoNotFit(t *testing.T) {
-	r := connect(t)
-	huge := make([]byte, 70<<20)
-	r.master.reply = func(*command.Request) resp.Value { return resp.Bulk(huge) }
-	_, list, err := r.Send(batch(call(t, "SET a 1"), call(t, "GET a"), call(t, "SET b 1")), 0).Wait(r.Conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []command.Outcome{command.Replied, command.Refused, command.InDoubt} {
-		if list[i].Outcome != want {
-			t.Errorf("request %d has outcome %d, want %d", i, list[i].Outcome, want)
+	synctest.Test(t, func(t *testing.T) { // copying takes no time
+		r := connect(t)
+		huge := make([]byte, 70<<20)
+		r.master.reply = func(*command.Request) resp.Value { return resp.Bulk(huge) }
+		_, list, err := r.Send(batch(call(t, "SET a 1"), call(t, "GET a"), call(t, "SET b 1")), 0).Wait(r.Conn)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if string(list[1].Reply.Bytes()) != string(resp.ErrReplyTooBig) {
-		t.Errorf("the read says %q", list[1].Reply.Bytes())
-	}
+		for i, want := range []command.Outcome{command.Replied, command.Refused, command.InDoubt} {
+			if list[i].Outcome != want {
+				t.Errorf("request %d has outcome %d, want %d", i, list[i].Outcome, want)
+			}
+		}
+		if string(list[1].Reply.Bytes()) != string(resp.ErrReplyTooBig) {
+			t.Errorf("the read says %q", list[1].Reply.Bytes())
+		}
+	})
 }
 
 // served is the near end of a connection that a server answers for m; done is closed at its end.
