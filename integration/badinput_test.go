@@ -29,7 +29,7 @@ type probe struct {
 	worst atomic.Int64 // ns
 }
 
-func startProbe(t *testing.T, c *testkit.Cluster) *probe {
+func startProbe(t testing.TB, c *testkit.Cluster) *probe {
 	t.Helper()
 	p := &probe{cluster: c, before: resident(t, c)}
 	client := master(t, c)
@@ -100,7 +100,7 @@ func TestMalformedRequestsHarmOnlyTheirSender(t *testing.T) {
 }
 
 // rawGarbage sends noise to the node-to-node port and the metrics port.
-func rawGarbage(t *testing.T, c *testkit.Cluster) {
+func rawGarbage(t testing.TB, c *testkit.Cluster) {
 	t.Helper()
 	for _, n := range c.Nodes {
 		for _, port := range []int{n.RaftPort, n.MetricsPort} {
@@ -122,7 +122,7 @@ func rawGarbage(t *testing.T, c *testkit.Cluster) {
 }
 
 // resident is the memory of each node.
-func resident(t *testing.T, c *testkit.Cluster) []int64 {
+func resident(t testing.TB, c *testkit.Cluster) []int64 {
 	t.Helper()
 	var list []int64
 	for _, n := range c.Nodes {
@@ -137,7 +137,7 @@ func resident(t *testing.T, c *testkit.Cluster) []int64 {
 
 // stillWhole fails unless the same master serves, all nodes run with little more
 // memory than before, and the probe met nothing.
-func (p *probe) stillWhole(t *testing.T) {
+func (p *probe) stillWhole(t testing.TB) {
 	t.Helper()
 	testkit.Eventually(t, 10*time.Second, "another client is served", func() error {
 		return testkit.Check(t.Failed() || p.count.Load() >= 50, "%d times", p.count.Load())
@@ -327,7 +327,7 @@ func TestIntrudersAreKeptOut(t *testing.T) {
 
 // staysOut starts a node that does not belong to the cluster. It may end by itself
 // or go on, but must say in its log that something is wrong, and serve nothing.
-func staysOut(t *testing.T, intruder *testkit.Node) {
+func staysOut(t testing.TB, intruder *testkit.Node) {
 	t.Helper()
 	intruder.Start()
 	defer intruder.Kill9()
@@ -390,7 +390,7 @@ func TestWrongDataDirectoryIsRefused(t *testing.T) {
 
 // refusesToStart fails unless the node ends by itself with an exit code above 0
 // and a message that contains the word.
-func refusesToStart(t *testing.T, n *testkit.Node, word string) {
+func refusesToStart(t testing.TB, n *testkit.Node, word string) {
 	t.Helper()
 	n.Start()
 	if code := n.WaitExit(10 * time.Second); code <= 0 {
@@ -402,7 +402,7 @@ func refusesToStart(t *testing.T, n *testkit.Node, word string) {
 	t.Logf("it says:\n%s", n.Tail(400))
 }
 
-func copyDir(t *testing.T, from string) string {
+func copyDir(t testing.TB, from string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "copy")
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {

@@ -52,7 +52,7 @@ func valueOf(key string) string {
 }
 
 // fill writes keys prefix1 … prefixN over several connections.
-func fill(t *testing.T, addr, prefix string, n int) time.Duration {
+func fill(t testing.TB, addr, prefix string, n int) time.Duration {
 	t.Helper()
 	const clients, atOnce = 8, 500
 	started := testkit.Now()
@@ -86,7 +86,7 @@ func fill(t *testing.T, addr, prefix string, n int) time.Duration {
 
 // readyAfter starts a killed node and waits until it serves as a replica that has
 // caught up with the master.
-func readyAfter(t *testing.T, n *testkit.Node, limit time.Duration) time.Duration {
+func readyAfter(t testing.TB, n *testkit.Node, limit time.Duration) time.Duration {
 	t.Helper()
 	started := testkit.Now()
 	n.Start()
@@ -111,7 +111,7 @@ func readyAfter(t *testing.T, n *testkit.Node, limit time.Duration) time.Duratio
 
 // sameData compares all nodes: the number of keys, and a sample of them read from
 // each.
-func sameData(t *testing.T, c *testkit.Cluster, keys, missed int) {
+func sameData(t testing.TB, c *testkit.Cluster, keys, missed int) {
 	t.Helper()
 	for _, n := range c.Nodes {
 		client := testkit.MustDial(t, n.Addr())

@@ -37,7 +37,7 @@ func askOnce(addr string, from net.IP) (time.Duration, error) {
 // passersBy asks so many times, a thousand times a second, and returns how long each took.
 // On a machine that others use too there can be an election meanwhile: without a master the
 // connection is closed. So the short form lets one in ten be sent away.
-func passersBy(t *testing.T, addr string, count int) []time.Duration {
+func passersBy(t testing.TB, addr string, count int) []time.Duration {
 	t.Helper()
 	var (
 		mu    sync.Mutex
@@ -83,7 +83,7 @@ func passersBy(t *testing.T, addr string, count int) []time.Duration {
 // usage is what a process holds.
 type usage struct{ goroutines, files, memory float64 }
 
-func usageOf(t *testing.T, n *testkit.Node) (u usage) {
+func usageOf(t testing.TB, n *testkit.Node) (u usage) {
 	t.Helper()
 	for name, to := range map[string]*float64{
 		"go_goroutines": &u.goroutines, "process_open_fds": &u.files, "process_resident_memory_bytes": &u.memory,
@@ -172,7 +172,7 @@ func TestManySubscribersHearInTime(t *testing.T) {
 
 // shows waits until a node's Sentinel port names another master than the old one and
 // returns when that was.
-func shows(t *testing.T, n, old *testkit.Node) time.Duration {
+func shows(t testing.TB, n, old *testkit.Node) time.Duration {
 	t.Helper()
 	client := testkit.MustDial(t, n.SentinelAddr())
 	deadline := testkit.Now() + formLimit

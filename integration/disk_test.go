@@ -22,7 +22,7 @@ const (
 const misconf = "MISCONF Too little disk space"
 
 // crowd has the disks of some nodes look so full.
-func crowd(t *testing.T, free int64, nodes ...*testkit.Node) {
+func crowd(t testing.TB, free int64, nodes ...*testkit.Node) {
 	t.Helper()
 	for _, n := range nodes {
 		inject(t, n, map[string]any{"free_bytes": free})
@@ -30,7 +30,7 @@ func crowd(t *testing.T, free int64, nodes ...*testkit.Node) {
 }
 
 // refused waits until writes are refused for want of space, and reads are served.
-func refused(t *testing.T, c *testkit.Cluster) {
+func refused(t testing.TB, c *testkit.Cluster) {
 	t.Helper()
 	testkit.Eventually(t, formLimit, "writes are refused and reads served", func() error {
 		i, err := c.FindMaster()
@@ -55,7 +55,7 @@ func refused(t *testing.T, c *testkit.Cluster) {
 }
 
 // taken waits until writes are taken.
-func taken(t *testing.T, c *testkit.Cluster, limit time.Duration) {
+func taken(t testing.TB, c *testkit.Cluster, limit time.Duration) {
 	t.Helper()
 	testkit.Eventually(t, limit, "writes are taken", func() error {
 		i, err := c.FindMaster()

@@ -49,7 +49,7 @@ func TestReplyComesAfterSyncOnMajority(t *testing.T) {
 func marker(i int) string { return fmt.Sprintf("durable-marker-%03d", i) }
 
 // syncedBeforeReply fails unless a majority synced the marker before the reply.
-func syncedBeforeReply(t *testing.T, c *testkit.Cluster, calls [][]call, master int, marker string) {
+func syncedBeforeReply(t testing.TB, c *testkit.Cluster, calls [][]call, master int, marker string) {
 	t.Helper()
 	arrival, reply, ok := exchange(calls[master], marker)
 	if !ok {
@@ -113,7 +113,7 @@ type tracer struct {
 }
 
 // trace attaches strace to a running node and returns when it has.
-func trace(t *testing.T, n *testkit.Node) *tracer {
+func trace(t testing.TB, n *testkit.Node) *tracer {
 	t.Helper()
 	dir := t.TempDir()
 	out := filepath.Join(dir, "trace")
@@ -151,7 +151,7 @@ var (
 )
 
 // calls ends the tracer and reads what it saw, in the order of the calls' ends.
-func (tr *tracer) calls(t *testing.T) []call {
+func (tr *tracer) calls(t testing.TB) []call {
 	t.Helper()
 	tr.process.Signal(syscall.SIGTERM) // strace detaches and writes everything; SIGINT is ignored by what runs in the background
 	tr.process.WaitExit(10 * time.Second)

@@ -29,7 +29,7 @@ type event struct {
 
 // record subscribes to everything on a node's Sentinel port until the test ends or the
 // connection does.
-func record(t *testing.T, n *testkit.Node) *recorder {
+func record(t testing.TB, n *testkit.Node) *recorder {
 	t.Helper()
 	client := testkit.MustDial(t, n.SentinelAddr())
 	client.MustDo(t, "PSUBSCRIBE", "*")
@@ -66,7 +66,7 @@ func (r *recorder) from(skip int) []string {
 
 // wants waits until each recorder has exactly these events after those it had, in this
 // order, and returns nothing else for a while.
-func wants(t *testing.T, what string, after map[*recorder]int, want []string) {
+func wants(t testing.TB, what string, after map[*recorder]int, want []string) {
 	t.Helper()
 	for r, skip := range after {
 		testkit.Eventually(t, formLimit, what+" is told by "+r.node.ID, func() error {
@@ -104,7 +104,7 @@ func slave(n, master *testkit.Node) string {
 
 func masterName(n *testkit.Node) string { return fmt.Sprintf("master mymaster 127.0.0.1 %d", n.Port) }
 
-func sentinelName(t *testing.T, n, master *testkit.Node) string {
+func sentinelName(t testing.TB, n, master *testkit.Node) string {
 	t.Helper()
 	id := string(testkit.MustDial(t, n.SentinelAddr()).MustDo(t, "SENTINEL", "MYID").Text)
 	return fmt.Sprintf("sentinel %s 127.0.0.1 %d @ mymaster 127.0.0.1 %d", id, n.SentinelPort, master.Port)
@@ -156,7 +156,7 @@ func TestEventsTellWhatHappens(t *testing.T) {
 }
 
 // handsOver has the master hand over to another node, which it returns.
-func handsOver(t *testing.T, c *testkit.Cluster, from *testkit.Node, on ...*recorder) *testkit.Node {
+func handsOver(t testing.TB, c *testkit.Cluster, from *testkit.Node, on ...*recorder) *testkit.Node {
 	t.Helper()
 	was := marks(on...)
 	testkit.MustDial(t, from.SentinelAddr()).MustDo(t, "SENTINEL", "FAILOVER", testkit.MasterName)
@@ -181,7 +181,7 @@ func handsOver(t *testing.T, c *testkit.Cluster, from *testkit.Node, on ...*reco
 }
 
 // levelReached waits until masters record health, and have.
-func levelReached(t *testing.T, nodes []*testkit.Node) {
+func levelReached(t testing.TB, nodes []*testkit.Node) {
 	t.Helper()
 	testkit.Eventually(t, formLimit, "health is recorded", func() error {
 		for _, n := range nodes {
@@ -217,7 +217,7 @@ func failoverStory(c *testkit.Cluster, from, to, other *testkit.Node, crash bool
 }
 
 // flagged wants a flag on the node with a port in the list that a Sentinel subcommand has.
-func flagged(t *testing.T, n *testkit.Node, list string, port int, flag string) {
+func flagged(t testing.TB, n *testkit.Node, list string, port int, flag string) {
 	t.Helper()
 	for _, e := range testkit.MustDial(t, n.SentinelAddr()).MustDo(t, "SENTINEL", list, testkit.MasterName).Elems {
 		if f := e.Map(); f["port"].Int() == int64(port) && !strings.Contains(string(f["flags"].Text), flag) {
@@ -227,7 +227,7 @@ func flagged(t *testing.T, n *testkit.Node, list string, port int, flag string) 
 }
 
 // comesAndGoes has a node join and leave the cluster.
-func comesAndGoes(t *testing.T, c *testkit.Cluster, master *testkit.Node, on ...*recorder) {
+func comesAndGoes(t testing.TB, c *testkit.Cluster, master *testkit.Node, on ...*recorder) {
 	t.Helper()
 	was := marks(on...)
 	j := c.NewJoiner("j1", c.Nodes...)

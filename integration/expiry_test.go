@@ -61,7 +61,7 @@ func TestWaveOfExpirations(t *testing.T) {
 
 // fillWave writes keys that are due within one second and returns which, in
 // seconds of cluster time.
-func fillWave(t *testing.T, m *testkit.Client, keys int) (due int64) {
+func fillWave(t testing.TB, m *testkit.Client, keys int) (due int64) {
 	t.Helper()
 	seconds, _ := strconv.ParseInt(string(m.MustDo(t, "TIME").Elems[0].Text), 10, 64)
 	due = seconds + 8
@@ -87,7 +87,7 @@ type watchers struct {
 }
 
 // sight watches all nodes until end is called.
-func sight(t *testing.T, c *testkit.Cluster) *watchers {
+func sight(t testing.TB, c *testkit.Cluster) *watchers {
 	t.Helper()
 	w := &watchers{seen: make([][]sighting, len(c.Nodes))}
 	for i, n := range c.Nodes {
@@ -124,7 +124,7 @@ func sightingOf(info map[string]string) (s sighting) {
 
 // compareWithLogs stops the nodes, replays the log of each, and fails unless every
 // key went at the same index in all of them and what the nodes said fits.
-func compareWithLogs(t *testing.T, c *testkit.Cluster, seen [][]sighting, keys int) {
+func compareWithLogs(t testing.TB, c *testkit.Cluster, seen [][]sighting, keys int) {
 	t.Helper()
 	for _, n := range c.Nodes {
 		n.Kill9()
@@ -173,7 +173,7 @@ func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond 
 
 // readDuring reads one key over several connections for d and returns the
 // latencies in µs.
-func readDuring(t *testing.T, c *testkit.Cluster, d time.Duration) *hdrhistogram.Histogram {
+func readDuring(t testing.TB, c *testkit.Cluster, d time.Duration) *hdrhistogram.Histogram {
 	t.Helper()
 	addr := c.Nodes[c.WaitMaster(formLimit)].Addr()
 	sum := hdrhistogram.New(1, time.Minute.Microseconds(), 3)
@@ -270,7 +270,7 @@ func masterOf(c *testkit.Cluster) func() (*testkit.Client, error) {
 }
 
 // spread writes n keys with lives between shortest and longest, in rising order.
-func spread(t *testing.T, c *testkit.Cluster, n int, shortest, longest time.Duration) []lifeSpan {
+func spread(t testing.TB, c *testkit.Cluster, n int, shortest, longest time.Duration) []lifeSpan {
 	t.Helper()
 	m := master(t, c)
 	spans := make([]lifeSpan, n)
@@ -286,7 +286,7 @@ func spread(t *testing.T, c *testkit.Cluster, n int, shortest, longest time.Dura
 
 // watchDeadlines reads all keys again and again and judges each reading by the
 // instants between which it happened.
-func watchDeadlines(t *testing.T, stop *atomic.Bool, connect func() (*testkit.Client, error), spans []lifeSpan, late time.Duration) {
+func watchDeadlines(t testing.TB, stop *atomic.Bool, connect func() (*testkit.Client, error), spans []lifeSpan, late time.Duration) {
 	t.Helper()
 	const early = 250 * time.Millisecond
 	var client *testkit.Client

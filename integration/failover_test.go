@@ -43,7 +43,7 @@ func TestKilledMasterLosesNothing(t *testing.T) {
 
 // wantGaps fails the test if the times without a successful write are longer than P8
 // promises, and by more than the slack.
-func wantGaps(t *testing.T, gaps []time.Duration, slack time.Duration) {
+func wantGaps(t testing.TB, gaps []time.Duration, slack time.Duration) {
 	t.Helper()
 	t.Logf("median %v, p95 %v, worst %v", quantile(gaps, 0.5), quantile(gaps, 0.95), quantile(gaps, 1))
 	limits := []struct {
@@ -65,7 +65,7 @@ func TestSuspendedMasterServesNothingOld(t *testing.T) {
 	suspendedMasterServesNothingOld(t, start(t, testkit.ClusterOptions{}))
 }
 
-func suspendedMasterServesNothingOld(t *testing.T, c *testkit.Cluster) {
+func suspendedMasterServesNothingOld(t testing.TB, c *testkit.Cluster) {
 	t.Helper()
 	master(t, c).MustDo(t, "SET", "key", "old")
 	old := c.WaitMaster(formLimit)
@@ -108,7 +108,7 @@ func suspendedMasterServesNothingOld(t *testing.T, c *testkit.Cluster) {
 
 // readUntilClosed goes on reading the key until the server ends the connection or
 // refuses, and fails on an old value. It returns the number of answers.
-func readUntilClosed(t *testing.T, i int, r *testkit.Client) int {
+func readUntilClosed(t testing.TB, i int, r *testkit.Client) int {
 	t.Helper()
 	const most = 1000
 	for n := range most {

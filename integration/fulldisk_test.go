@@ -22,7 +22,7 @@ const (
 )
 
 // onDisks starts a cluster of which every node has a file system of its own.
-func onDisks(t *testing.T) (*testkit.Cluster, []*testkit.Disk) {
+func onDisks(t testing.TB) (*testkit.Cluster, []*testkit.Disk) {
 	t.Helper()
 	c := testkit.NewCluster(t, testkit.ClusterOptions{})
 	var disks []*testkit.Disk
@@ -46,7 +46,7 @@ func reserved(n *testkit.Node) bool {
 }
 
 // anotherMaster waits until a node other than this one says it is master.
-func anotherMaster(t *testing.T, c *testkit.Cluster, old int) {
+func anotherMaster(t testing.TB, c *testkit.Cluster, old int) {
 	t.Helper()
 	testkit.Eventually(t, formLimit, "another master", func() error {
 		for i, n := range c.Nodes {

@@ -150,7 +150,7 @@ func TestRemovedMasterHandsOver(t *testing.T) {
 
 // change has the master changed by ask while the work goes on, and judges how long
 // nobody was answered. target is the node to become master, -1 for any but old.
-func (j *counting) change(t *testing.T, c *testkit.Cluster, old, target int, ask func()) {
+func (j *counting) change(t testing.TB, c *testkit.Cluster, old, target int, ask func()) {
 	t.Helper()
 	j.settle(t)
 	at := testkit.Now()
@@ -182,7 +182,7 @@ type counting struct {
 	counts map[string]int64
 }
 
-func startCounting(t *testing.T, c *testkit.Cluster, workers int) *counting {
+func startCounting(t testing.TB, c *testkit.Cluster, workers int) *counting {
 	t.Helper()
 	j := &counting{counts: map[string]int64{}}
 	j.client = redis.NewFailoverClient(&redis.FailoverOptions{MasterName: testkit.MasterName, SentinelAddrs: c.Sentinels()})
@@ -258,7 +258,7 @@ func (j *counting) answered(began time.Duration, err error) {
 }
 
 // settle waits until a while of work has been done.
-func (j *counting) settle(t *testing.T) {
+func (j *counting) settle(t testing.TB) {
 	t.Helper()
 	from := j.total.Load()
 	testkit.Eventually(t, 20*time.Second, "work", func() error {
@@ -303,7 +303,7 @@ func (j *counting) since(at time.Duration) (n int) {
 
 // finish ends the work and wants no error, and every counter to be what its worker
 // has counted.
-func (j *counting) finish(t *testing.T, c *testkit.Cluster) {
+func (j *counting) finish(t testing.TB, c *testkit.Cluster) {
 	t.Helper()
 	j.stop.Store(true)
 	j.wait.Wait()

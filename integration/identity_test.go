@@ -13,7 +13,7 @@ import (
 )
 
 // inject has a node of a build with the tag "faults" follow a plan; nil ends all faults.
-func inject(t *testing.T, n *testkit.Node, plan map[string]any) {
+func inject(t testing.TB, n *testkit.Node, plan map[string]any) {
 	t.Helper()
 	path := filepath.Join(n.DataDir, "faults.json")
 	if plan == nil {
@@ -85,7 +85,7 @@ func TestFlippedBitStopsTheNode(t *testing.T) {
 }
 
 // agree waits until all nodes say that they agree at a checkpoint to come.
-func agree(t *testing.T, c *testkit.Cluster, every int) {
+func agree(t testing.TB, c *testkit.Cluster, every int) {
 	t.Helper()
 	m := master(t, c)
 	for i := range 2 * every {

@@ -60,7 +60,7 @@ func TestIdleClusterCostsLittle(t *testing.T) {
 }
 
 // processorTimes are the seconds each node has used so far.
-func processorTimes(t *testing.T, c *testkit.Cluster) []float64 {
+func processorTimes(t testing.TB, c *testkit.Cluster) []float64 {
 	t.Helper()
 	list := make([]float64, len(c.Nodes))
 	for i, n := range c.Nodes {

@@ -14,7 +14,7 @@ import (
 func leasing() []string { return []string{"--read-mode", "lease"} }
 
 // leaseOf is the line about the lease in a node's RAFT STATUS.
-func leaseOf(t *testing.T, n *testkit.Node) string {
+func leaseOf(t testing.TB, n *testkit.Node) string {
 	t.Helper()
 	c := testkit.MustDial(t, n.Addr())
 	defer c.Close()
@@ -30,7 +30,7 @@ func leaseOf(t *testing.T, n *testkit.Node) string {
 
 // waitLease waits until the line about the lease of the present master is as wanted, and
 // returns the master.
-func waitLease(t *testing.T, c *testkit.Cluster, want string) *testkit.Node {
+func waitLease(t testing.TB, c *testkit.Cluster, want string) *testkit.Node {
 	t.Helper()
 	var n *testkit.Node
 	testkit.Eventually(t, formLimit, "the master's lease is "+want, func() error {
@@ -79,7 +79,7 @@ func TestReadsGoByTheLease(t *testing.T) {
 }
 
 // wantOff wants a node's metrics to name the reason why it has no lease.
-func wantOff(t *testing.T, n *testkit.Node, reason string) {
+func wantOff(t testing.TB, n *testkit.Node, reason string) {
 	t.Helper()
 	testkit.Eventually(t, 5*time.Second, n.ID+" has no lease: "+reason, func() error {
 		off, err := gauge(t, n, `holdfast_lease_off{reason="`+reason+`"}`)
@@ -126,7 +126,7 @@ func TestLinearizableWithLeases(t *testing.T) {
 }
 
 // wantUsed wants the master to have a lease that was used.
-func wantUsed(t *testing.T, c *testkit.Cluster) {
+func wantUsed(t testing.TB, c *testkit.Cluster) {
 	t.Helper()
 	n := waitLease(t, c, "on")
 	testkit.MustDial(t, n.Addr()).MustDo(t, "GET", "key0")

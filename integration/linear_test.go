@@ -117,7 +117,7 @@ func suspendMaster(c *testkit.Cluster) {
 
 // linearizable records what clients see while the nemesis strikes again and again,
 // and checks the history.
-func linearizable(t *testing.T, c *testkit.Cluster, nemesis func()) {
+func linearizable(t testing.TB, c *testkit.Cluster, nemesis func()) {
 	t.Helper()
 	linearizableFor(t, c, nemesis, func(int) commander { return testkit.NewFollower(c.Sentinels(), time.Second) })
 }
@@ -130,7 +130,7 @@ type commander interface {
 }
 
 // linearizableFor is linearizable with clients of any kind, made by their numbers.
-func linearizableFor(t *testing.T, c *testkit.Cluster, nemesis func(), dial func(i int) commander) {
+func linearizableFor(t testing.TB, c *testkit.Cluster, nemesis func(), dial func(i int) commander) {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -231,7 +231,7 @@ func (h *history) do(id int, a action, f commander) {
 
 // finish reads every key once more when all is calm: what was acknowledged must
 // be there at the end too.
-func (h *history) finish(t *testing.T, keys int, c *testkit.Client) {
+func (h *history) finish(t testing.TB, keys int, c *testkit.Client) {
 	t.Helper()
 	for i := range int64(keys) * (h.era.Load() + 1) {
 		key := keyOf(i/int64(keys), int(i)%keys)

@@ -69,7 +69,7 @@ func TestClusterOnIPv6(t *testing.T) {
 	c.WaitWhole(formLimit)
 }
 
-func hasIPv6(t *testing.T) bool {
+func hasIPv6(t testing.TB) bool {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp6", "[::1]:0")
 	if err != nil {
@@ -80,7 +80,7 @@ func hasIPv6(t *testing.T) bool {
 }
 
 // page fetches an HTTP page that must be there.
-func page(t *testing.T, url string) {
+func page(t testing.TB, url string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	if err != nil {

@@ -49,7 +49,7 @@ type failure struct {
 
 // startLive starts a client program against the Sentinels at the given addresses and
 // ends it with the test.
-func startLive(t *testing.T, l library, sentinels []string) *liveClient {
+func startLive(t testing.TB, l library, sentinels []string) *liveClient {
 	t.Helper()
 	c := &liveClient{library: l, said: map[string]string{}, errors: filepath.Join(t.TempDir(), "stderr")}
 	file, err := os.Create(c.errors)
@@ -114,7 +114,7 @@ func (c *liveClient) listen(out io.Reader) {
 }
 
 // order has the program do something and waits for its answer.
-func (c *liveClient) order(t *testing.T, order string, limit time.Duration) (answer string) {
+func (c *liveClient) order(t testing.TB, order string, limit time.Duration) (answer string) {
 	t.Helper()
 	c.mu.Lock()
 	delete(c.said, order)
@@ -127,7 +127,7 @@ func (c *liveClient) order(t *testing.T, order string, limit time.Duration) (ans
 }
 
 // quit has the program end, and waits until it has.
-func (c *liveClient) quit(t *testing.T) {
+func (c *liveClient) quit(t testing.TB) {
 	t.Helper()
 	if _, err := io.WriteString(c.orders, "quit\n"); err != nil {
 		t.Errorf("%s: quit: %v", c.name, err)
@@ -137,7 +137,7 @@ func (c *liveClient) quit(t *testing.T) {
 }
 
 // await waits for an event other than those about increments.
-func (c *liveClient) await(t *testing.T, event string, limit time.Duration) (answer string) {
+func (c *liveClient) await(t testing.TB, event string, limit time.Duration) (answer string) {
 	t.Helper()
 	testkit.Eventually(t, limit, c.name+" says "+event, func() error {
 		c.mu.Lock()

@@ -43,7 +43,7 @@ type library struct {
 }
 
 // program is what to run, built or installed before if need be.
-func (l library) program(t *testing.T) (path string, args []string) {
+func (l library) program(t testing.TB) (path string, args []string) {
 	t.Helper()
 	dir := filepath.Join(testkit.Root(), "integration", "clients", l.folder)
 	if strings.HasPrefix(l.folder, "go/") {
@@ -175,7 +175,7 @@ func TestEveryClientKeepsWorking(t *testing.T) {
 }
 
 // tell has all the libraries live through the story on the system.
-func tell(t *testing.T, system *liveSystem, libraries []library) *story {
+func tell(t testing.TB, system *liveSystem, libraries []library) *story {
 	t.Helper()
 	s := &story{system: system}
 	first, err := system.master()
@@ -209,7 +209,7 @@ func tell(t *testing.T, system *liveSystem, libraries []library) *story {
 }
 
 // close has every client read its counter and end, and looks what the counter holds.
-func (s *story) close(t *testing.T) {
+func (s *story) close(t testing.TB) {
 	t.Helper()
 	s.end = testkit.Now()
 	for _, c := range s.clients {
@@ -235,7 +235,7 @@ func (s *story) begin(name string) { s.phases = append(s.phases, phase{name, tes
 
 // back waits until every client is acknowledged again after the instant, and reports
 // those that are not.
-func (s *story) back(t *testing.T, after time.Duration) {
+func (s *story) back(t testing.TB, after time.Duration) {
 	t.Helper()
 	limit := testkit.Now() + backLimit
 	for _, c := range s.clients {
@@ -249,7 +249,7 @@ func (s *story) back(t *testing.T, after time.Duration) {
 
 // askReplicas has each client read through replicas, and makes sure that it was a
 // replica that answered.
-func (s *story) askReplicas(t *testing.T, master int) {
+func (s *story) askReplicas(t testing.TB, master int) {
 	t.Helper()
 	for _, c := range s.clients {
 		before := s.system.replicaReads(t, master)
@@ -270,7 +270,7 @@ func (s *story) askReplicas(t *testing.T, master int) {
 }
 
 // crash kills the master and starts it again.
-func (s *story) crash(t *testing.T) {
+func (s *story) crash(t testing.TB) {
 	t.Helper()
 	at := s.system.waitWhole(t)
 	s.begin(phaseCrash)
@@ -283,7 +283,7 @@ func (s *story) crash(t *testing.T) {
 // loseSentinel kills a machine that is not the master, and moves the master while its
 // Sentinel is gone: whoever subscribed to that one must hear of it in another way. Over
 // both calls and the crash every machine has been killed once.
-func (s *story) loseSentinel(t *testing.T, name string) {
+func (s *story) loseSentinel(t testing.TB, name string) {
 	t.Helper()
 	at := s.system.waitWhole(t)
 	s.begin(name)
@@ -312,7 +312,7 @@ func (s *story) victim(master int) int {
 }
 
 // handOver moves the master while everything is in good health.
-func (s *story) handOver(t *testing.T) {
+func (s *story) handOver(t testing.TB) {
 	t.Helper()
 	s.system.waitWhole(t)
 	s.begin(phaseHandover)
@@ -329,7 +329,7 @@ const inFlight = 500 * time.Millisecond
 
 // loseMajority kills the master and another machine and starts them again: nobody is
 // acknowledged anything meanwhile, and everybody afterwards.
-func (s *story) loseMajority(t *testing.T) {
+func (s *story) loseMajority(t testing.TB) {
 	t.Helper()
 	at := s.system.waitWhole(t)
 	s.begin(phaseDark)
@@ -353,7 +353,7 @@ func (s *story) loseMajority(t *testing.T) {
 }
 
 // judge reports what a client on Holdfast has suffered and should not have.
-func (s *story) judge(t *testing.T, c *liveClient) {
+func (s *story) judge(t testing.TB, c *liveClient) {
 	t.Helper()
 	if (c.limit > outageLimit) != (c.why != "") {
 		t.Errorf("%s: a longer outage without a reason", c.name)

@@ -62,7 +62,7 @@ func (m *machine) running() bool {
 }
 
 // startHoldfast starts three nodes.
-func startHoldfast(t *testing.T) *liveSystem {
+func startHoldfast(t testing.TB) *liveSystem {
 	t.Helper()
 	c := testkit.NewCluster(t, testkit.ClusterOptions{
 		Args: []string{"--requirepass", dataPassword, "--sentinel-requirepass", sentinelPassword},
@@ -79,7 +79,7 @@ func startHoldfast(t *testing.T) *liveSystem {
 // three redis-sentinel that watch it with down-after-milliseconds 1000. Everything else
 // is as Debian's files have it, but for the failover timeout: it is also the pause after
 // which a Sentinel may fail over again, and the tests do so sooner than six minutes.
-func startRealRedis(t *testing.T) *liveSystem {
+func startRealRedis(t testing.TB) *liveSystem {
 	t.Helper()
 	const failoverTimeout = 5 * time.Second
 	s := &liveSystem{name: "Redis " + testkit.OracleVersion + " with Sentinel", real: true, settle: 2 * failoverTimeout}
@@ -106,7 +106,7 @@ func startRealRedis(t *testing.T) *liveSystem {
 
 // configured prepares a process with a configuration file that it may rewrite; %s in
 // the text is its directory.
-func configured(t *testing.T, program string, i int, text string) *testkit.Process {
+func configured(t testing.TB, program string, i int, text string) *testkit.Process {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, program+".conf")
@@ -116,7 +116,7 @@ func configured(t *testing.T, program string, i int, text string) *testkit.Proce
 	return testkit.NewProcess(t, testkit.Command{Name: fmt.Sprintf("%s-%d", program, i+1), Path: program, Args: []string{file}, Dir: dir})
 }
 
-func (s *liveSystem) start(t *testing.T) {
+func (s *liveSystem) start(t testing.TB) {
 	t.Helper()
 	for _, m := range s.machines {
 		m.start()
@@ -182,7 +182,7 @@ func (s *liveSystem) master() (int, error) {
 }
 
 // waitMaster waits for a master other than the given one, -1 for any.
-func (s *liveSystem) waitMaster(t *testing.T, not int) int {
+func (s *liveSystem) waitMaster(t testing.TB, not int) int {
 	t.Helper()
 	at := -1
 	testkit.Eventually(t, wholeLimit, s.name+" has a new master", func() error {
@@ -197,7 +197,7 @@ func (s *liveSystem) waitMaster(t *testing.T, not int) int {
 
 // waitWhole waits until all machines run and every Sentinel shows all of them in good
 // health, and lets the system settle. It returns the master's index.
-func (s *liveSystem) waitWhole(t *testing.T) int {
+func (s *liveSystem) waitWhole(t testing.TB) int {
 	t.Helper()
 	at := -1
 	testkit.Eventually(t, wholeLimit, s.name+" is whole", func() error {
@@ -260,7 +260,7 @@ func (m *machine) shows(command string, want map[string]string) error {
 }
 
 // failover has a Sentinel move the master, and waits until that has happened.
-func (s *liveSystem) failover(t *testing.T) {
+func (s *liveSystem) failover(t testing.TB) {
 	t.Helper()
 	old := s.waitMaster(t, -1)
 	// Asked of a replica's Sentinel that runs, as an operator would ask any.
@@ -277,7 +277,7 @@ func (s *liveSystem) failover(t *testing.T) {
 }
 
 // replicaReads is how many GET the machines have answered that are not the master.
-func (s *liveSystem) replicaReads(t *testing.T, master int) int {
+func (s *liveSystem) replicaReads(t testing.TB, master int) int {
 	t.Helper()
 	sum := 0
 	for i, m := range s.machines {

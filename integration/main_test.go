@@ -33,7 +33,7 @@ func pick[T any](short, full T) T {
 }
 
 // start starts a cluster, or skips the test when only short ones are wanted.
-func start(t *testing.T, opts testkit.ClusterOptions) *testkit.Cluster {
+func start(t testing.TB, opts testkit.ClusterOptions) *testkit.Cluster {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts processes")
@@ -61,7 +61,7 @@ func millis(list []time.Duration) string {
 }
 
 // master connects to the cluster's master.
-func master(t *testing.T, c *testkit.Cluster) *testkit.Client {
+func master(t testing.TB, c *testkit.Cluster) *testkit.Client {
 	t.Helper()
 	return testkit.MustDial(t, c.Nodes[c.WaitMaster(formLimit)].Addr())
 }

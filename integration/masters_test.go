@@ -42,7 +42,7 @@ type watcher struct {
 }
 
 // watch starts a watcher. Its end and judgement are the caller's; the test's end stops it.
-func watch(t *testing.T, nodes []*testkit.Node) *watcher {
+func watch(t testing.TB, nodes []*testkit.Node) *watcher {
 	t.Helper()
 	w := &watcher{nodes: nodes, ids: map[string]string{}}
 	w.history.silent = map[string][]span{}
@@ -271,16 +271,16 @@ type disturbance struct {
 	name       string
 	silent     bool
 	planned    bool
-	away, back func(t *testing.T, c *testkit.Cluster, n *testkit.Node)
+	away, back func(t testing.TB, c *testkit.Cluster, n *testkit.Node)
 }
 
 // disturbances are those that the watcher is to see. Others are added here.
 func disturbances() []disturbance {
-	start := func(_ *testing.T, _ *testkit.Cluster, n *testkit.Node) { n.Start() }
+	start := func(_ testing.TB, _ *testkit.Cluster, n *testkit.Node) { n.Start() }
 	return []disturbance{
-		{"kill", true, false, func(_ *testing.T, _ *testkit.Cluster, n *testkit.Node) { n.Kill9() }, start},
-		{"stop and continue", true, false, func(_ *testing.T, _ *testkit.Cluster, n *testkit.Node) { n.Stop() }, func(_ *testing.T, _ *testkit.Cluster, n *testkit.Node) { n.Cont() }},
-		{"partition", true, false, func(t *testing.T, c *testkit.Cluster, n *testkit.Node) {
+		{"kill", true, false, func(_ testing.TB, _ *testkit.Cluster, n *testkit.Node) { n.Kill9() }, start},
+		{"stop and continue", true, false, func(_ testing.TB, _ *testkit.Cluster, n *testkit.Node) { n.Stop() }, func(_ testing.TB, _ *testkit.Cluster, n *testkit.Node) { n.Cont() }},
+		{"partition", true, false, func(t testing.TB, c *testkit.Cluster, n *testkit.Node) {
 			t.Helper()
 			var others []string
 			for _, o := range besides(c, n) {
@@ -292,16 +292,16 @@ func disturbances() []disturbance {
 			testkit.Eventually(t, 5*time.Second, "the node is cut off", func() error {
 				return testkit.Check(told() > before, "not yet")
 			})
-		}, func(t *testing.T, _ *testkit.Cluster, n *testkit.Node) {
+		}, func(t testing.TB, _ *testkit.Cluster, n *testkit.Node) {
 			t.Helper()
 			inject(t, n, nil)
 		}},
 		{"a replica that sleeps through a change", false, false, sleepThrough, wake},
-		{"handover", false, true, func(t *testing.T, _ *testkit.Cluster, n *testkit.Node) {
+		{"handover", false, true, func(t testing.TB, _ *testkit.Cluster, n *testkit.Node) {
 			t.Helper()
 			testkit.MustDial(t, n.SentinelAddr()).MustDo(t, "SENTINEL", "FAILOVER", testkit.MasterName)
-		}, func(*testing.T, *testkit.Cluster, *testkit.Node) {}},
-		{"clean stop", false, true, func(t *testing.T, _ *testkit.Cluster, n *testkit.Node) {
+		}, func(testing.TB, *testkit.Cluster, *testkit.Node) {}},
+		{"clean stop", false, true, func(t testing.TB, _ *testkit.Cluster, n *testkit.Node) {
 			t.Helper()
 			if code := n.Term(10 * time.Second); code != 0 {
 				t.Errorf("%s ended with code %d", n.ID, code)
@@ -311,7 +311,7 @@ func disturbances() []disturbance {
 }
 
 // sleepThrough suspends a replica, and has the other one become master meanwhile.
-func sleepThrough(t *testing.T, c *testkit.Cluster, n *testkit.Node) {
+func sleepThrough(t testing.TB, c *testkit.Cluster, n *testkit.Node) {
 	t.Helper()
 	others := besides(c, n)
 	others[0].Stop()
@@ -333,7 +333,7 @@ func sleepThrough(t *testing.T, c *testkit.Cluster, n *testkit.Node) {
 }
 
 // wake lets the replica go on that sleepThrough has suspended.
-func wake(_ *testing.T, c *testkit.Cluster, n *testkit.Node) { besides(c, n)[0].Cont() }
+func wake(_ testing.TB, c *testkit.Cluster, n *testkit.Node) { besides(c, n)[0].Cont() }
 
 // besides are the other nodes.
 func besides(c *testkit.Cluster, n *testkit.Node) []*testkit.Node {

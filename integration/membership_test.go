@@ -33,7 +33,7 @@ func roles(addr string) (map[string]string, error) {
 
 // waitVoters waits until every one of the nodes knows them, and no other, as members
 // with a vote, and serves.
-func waitVoters(t *testing.T, nodes ...*testkit.Node) {
+func waitVoters(t testing.TB, nodes ...*testkit.Node) {
 	t.Helper()
 	testkit.Eventually(t, formLimit, "the nodes are the voters", func() error {
 		for _, n := range nodes {
@@ -58,7 +58,7 @@ func waitVoters(t *testing.T, nodes ...*testkit.Node) {
 
 // onMaster sends a command to whichever of the nodes is master until it answers OK, or
 // done says that nothing is left to do.
-func onMaster(t *testing.T, nodes []*testkit.Node, done func(addr string) bool, args ...string) {
+func onMaster(t testing.TB, nodes []*testkit.Node, done func(addr string) bool, args ...string) {
 	t.Helper()
 	c := &testkit.Cluster{Nodes: nodes}
 	testkit.Eventually(t, formLimit, strings.Join(args, " "), func() error {

@@ -15,12 +15,12 @@ import (
 
 // hosts is the list of names of the machine as a sandbox sees it.
 type hosts struct {
-	t    *testing.T
+	t    testing.TB
 	file string // mounted over /etc/hosts
 }
 
 // nameHosts has the names of a network's hosts resolved inside this sandbox.
-func nameHosts(t *testing.T, n *testkit.Network, names []string) hosts {
+func nameHosts(t testing.TB, n *testkit.Network, names []string) hosts {
 	t.Helper()
 	h := hosts{t: t, file: filepath.Join(t.TempDir(), "hosts")}
 	h.write(n, names)

@@ -25,7 +25,7 @@ import (
 // and a line that says why, and leaves it to the newer release as it was.
 func TestNewerDataDirectoryIsRefused(t *testing.T) {
 	for what, c := range map[string]struct {
-		update func(t *testing.T, dir string) // what a newer release does to the directory
+		update func(t testing.TB, dir string) // what a newer release does to the directory
 		says   string
 	}{
 		"identity": {newerIdentity, "written by a newer release"},
@@ -56,7 +56,7 @@ func TestNewerDataDirectoryIsRefused(t *testing.T) {
 }
 
 // compareContents fails if anything was changed, removed or added.
-func compareContents(t *testing.T, before, after map[string]string) {
+func compareContents(t testing.TB, before, after map[string]string) {
 	t.Helper()
 	if len(before) < 4 {
 		t.Fatalf("only %d things compared: %v", len(before), before)
@@ -75,7 +75,7 @@ func compareContents(t *testing.T, before, after map[string]string) {
 
 // contents are the checksums of all files below dir. Those of bolt change when they
 // are opened, so what they hold counts instead.
-func contents(t *testing.T, dir string) map[string]string {
+func contents(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -122,13 +122,13 @@ func boltContents(path string) ([]byte, error) {
 }
 
 // newerIdentity raises the format of the directory.
-func newerIdentity(t *testing.T, dir string) {
+func newerIdentity(t testing.TB, dir string) {
 	t.Helper()
 	editJSON(t, filepath.Join(dir, "node.json"), func(fields map[string]any) { fields["format"] = 2 })
 }
 
 // newerSnapshot raises the format of the last snapshot's stream.
-func newerSnapshot(t *testing.T, dir string) {
+func newerSnapshot(t testing.TB, dir string) {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(dir, "raft", "snapshots", "*", "state.bin"))
 	if err != nil || len(found) == 0 {
@@ -149,7 +149,7 @@ func newerSnapshot(t *testing.T, dir string) {
 }
 
 // newerEntry appends a copy of the last entry to the log, of the next apply level.
-func newerEntry(t *testing.T, dir string) {
+func newerEntry(t testing.TB, dir string) {
 	t.Helper()
 	log := openLog(t, dir)
 	defer log.Close()
@@ -168,7 +168,7 @@ func newerEntry(t *testing.T, dir string) {
 	}
 }
 
-func editJSON(t *testing.T, path string, edit func(fields map[string]any)) {
+func editJSON(t testing.TB, path string, edit func(fields map[string]any)) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -32,7 +32,7 @@ type seen struct {
 }
 
 // add takes down what the clients of a story have seen, and logs it.
-func (o *outageTable) add(t *testing.T, s *story) {
+func (o *outageTable) add(t testing.TB, s *story) {
 	t.Helper()
 	for _, c := range s.clients {
 		row := o.row(c.library)
@@ -70,7 +70,7 @@ func (s *seen) longest(phases ...string) time.Duration {
 // compare reports clients that the real Redis keeps waiting for less after a crash; a
 // second is allowed to those whose own pauses decide. A move is not compared: there the
 // real one goes on acknowledging what it then throws away.
-func (o *outageTable) compare(t *testing.T) {
+func (o *outageTable) compare(t testing.TB) {
 	t.Helper()
 	for _, r := range o.rows {
 		ours, theirs := r.ours.longest(phaseCrash), r.real.longest(phaseCrash)
@@ -113,7 +113,7 @@ const (
 )
 
 // write puts the table into docs/clients.md.
-func (o *outageTable) write(t *testing.T) {
+func (o *outageTable) write(t testing.TB) {
 	t.Helper()
 	path := filepath.Join(testkit.Root(), "docs", "clients.md")
 	text, err := os.ReadFile(path)
@@ -132,13 +132,13 @@ func (o *outageTable) write(t *testing.T) {
 }
 
 // withLimit is the test's context with a limit of time.
-func withLimit(t *testing.T, limit time.Duration) (context.Context, context.CancelFunc) {
+func withLimit(t testing.TB, limit time.Duration) (context.Context, context.CancelFunc) {
 	t.Helper()
 	return context.WithTimeout(t.Context(), limit)
 }
 
 // goProgram builds a Go program of clients/ for this test.
-func goProgram(t *testing.T, folder string) string {
+func goProgram(t testing.TB, folder string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), filepath.Base(folder))
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, "./integration/clients/"+folder)

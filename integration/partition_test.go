@@ -11,7 +11,7 @@ import (
 )
 
 // networked starts a cluster on a network that can be cut. Its test is in a sandbox.
-func networked(t *testing.T, opts testkit.ClusterOptions) (*testkit.Cluster, *testkit.Network) {
+func networked(t testing.TB, opts testkit.ClusterOptions) (*testkit.Cluster, *testkit.Network) {
 	t.Helper()
 	opts.Network = testkit.NewNetwork(t, 3)
 	return start(t, opts), opts.Network
@@ -54,7 +54,7 @@ var partitions = []partition{
 }
 
 // strike has the network fail for a while, and be whole for a while.
-func (p partition) strike(t *testing.T, c *testkit.Cluster, n *testkit.Network, random *rand.Rand) {
+func (p partition) strike(t testing.TB, c *testkit.Cluster, n *testkit.Network, random *rand.Rand) {
 	t.Helper()
 	m := c.WaitMaster(formLimit)
 	a, b := (m+1)%3, (m+2)%3
@@ -86,7 +86,7 @@ func (p partition) strike(t *testing.T, c *testkit.Cluster, n *testkit.Network, 
 
 // struck is a nemesis that has the network fail in one way after the other, a third of
 // them each time.
-func struck(t *testing.T, c *testkit.Cluster, n *testkit.Network) func() {
+func struck(t testing.TB, c *testkit.Cluster, n *testkit.Network) func() {
 	t.Helper()
 	random := rand.New(rand.NewPCG(rand.Uint64(), 0))
 	next := 0
@@ -146,7 +146,7 @@ type counter struct {
 
 // run increments until stop is closed. Each reply must be the number of increments so
 // far, give or take those of unknown outcome.
-func (k *counter) run(t *testing.T, p *plainClient, stop chan struct{}) {
+func (k *counter) run(t testing.TB, p *plainClient, stop chan struct{}) {
 	t.Helper()
 	defer p.Close()
 	last := int64(0)

@@ -22,7 +22,7 @@ type program struct {
 }
 
 // startProgram starts one; its packages are installed first where there are some.
-func startProgram(t *testing.T, path string, args ...string) *program {
+func startProgram(t testing.TB, path string, args ...string) *program {
 	t.Helper()
 	full := filepath.Join(testkit.Root(), "integration", "clients", path)
 	interpreter := "node"
@@ -39,7 +39,7 @@ func startProgram(t *testing.T, path string, args ...string) *program {
 }
 
 // install runs npm ci unless the folder has what its lock file says.
-func install(t *testing.T, dir string) {
+func install(t testing.TB, dir string) {
 	t.Helper()
 	if upToDate(dir) {
 		return
@@ -62,7 +62,7 @@ func upToDate(dir string) bool {
 }
 
 // await waits for the first event of that name and reads it into v.
-func (p *program) await(t *testing.T, event string, limit time.Duration, v any) {
+func (p *program) await(t testing.TB, event string, limit time.Duration, v any) {
 	t.Helper()
 	testkit.Eventually(t, limit, p.Name()+" reports "+event, func() error {
 		text := p.last(event)
@@ -93,7 +93,7 @@ func (p *program) last(event string) []byte {
 }
 
 // finish ends the program and reads its last report into v.
-func (p *program) finish(t *testing.T, v any) {
+func (p *program) finish(t testing.TB, v any) {
 	t.Helper()
 	p.Signal(syscall.SIGTERM)
 	p.await(t, "done", 20*time.Second, v)
@@ -191,7 +191,7 @@ type report struct {
 }
 
 // verify reports every acknowledged write that is not found.
-func (r *report) verify(t *testing.T, c *testkit.Client) {
+func (r *report) verify(t testing.TB, c *testkit.Client) {
 	t.Helper()
 	for _, w := range r.Workers {
 		failed := map[int]bool{}

@@ -66,7 +66,7 @@ func TestLostQuorumIsRefusedAndReturns(t *testing.T) {
 // refusedWithin sends a command, on a new connection to the address in the last
 // argument if client is nil, which must be refused or end with the connection
 // closed within a second since the given instant.
-func refusedWithin(t *testing.T, since time.Duration, client *testkit.Client, args ...string) {
+func refusedWithin(t testing.TB, since time.Duration, client *testkit.Client, args ...string) {
 	t.Helper()
 	if client == nil {
 		var err error
@@ -89,7 +89,7 @@ func refusedWithin(t *testing.T, since time.Duration, client *testkit.Client, ar
 
 // namesNoMaster asks every port that answers who the master is. None may name one,
 // except by MASTER and MASTERS with flags that say it is down.
-func namesNoMaster(t *testing.T, c *testkit.Cluster) {
+func namesNoMaster(t testing.TB, c *testkit.Cluster) {
 	t.Helper()
 	for _, i := range c.Alive() {
 		n := c.Nodes[i]

@@ -16,7 +16,7 @@ import (
 
 // faultNames are the functions and methods that only builds with the tag "faults"
 // declare, each as package path and name.
-func faultNames(t *testing.T) map[string]bool {
+func faultNames(t testing.TB) map[string]bool {
 	t.Helper()
 	only, other := map[string]bool{}, map[string]bool{}
 	root := testkit.Root()
@@ -88,7 +88,7 @@ func needsFaults(file *ast.File) bool {
 }
 
 // symbols are the names in a binary's symbol table.
-func symbols(t *testing.T, binary string) string {
+func symbols(t testing.TB, binary string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "go", "tool", "nm", binary).Output()
 	if err != nil {

@@ -67,7 +67,7 @@ func (r *logReplay) after(index uint64) (at, next point) {
 }
 
 // openLog opens the log in the data directory of a stopped node.
-func openLog(t *testing.T, dataDir string) *wal.WAL {
+func openLog(t testing.TB, dataDir string) *wal.WAL {
 	t.Helper()
 	log, err := wal.Open(filepath.Join(dataDir, "raft", "wal"), wal.WithLogger(hclog.NewNullLogger()))
 	if err != nil {
@@ -78,7 +78,7 @@ func openLog(t *testing.T, dataDir string) *wal.WAL {
 
 // replayLog applies the log in a stopped node's data directory from its first
 // entry up to an index. The log must be whole: no snapshot has cut it.
-func replayLog(t *testing.T, dataDir string, upTo uint64) *logReplay {
+func replayLog(t testing.TB, dataDir string, upTo uint64) *logReplay {
 	t.Helper()
 	log := openLog(t, dataDir)
 	defer log.Close()

@@ -13,13 +13,13 @@ import (
 var rewrite = flag.Bool("rewrite", false, "take the replies of redis-server over into the scripts of integration/testdata")
 
 // scripts are the paths of all command scripts.
-func scripts(t *testing.T) []string {
+func scripts(t testing.TB) []string {
 	t.Helper()
 	return script.Paths(t, "testdata", "../command/testdata")
 }
 
 // oracle starts the redis-server that scripts are compared with.
-func oracle(t *testing.T) *testkit.Redis {
+func oracle(t testing.TB) *testkit.Redis {
 	t.Helper()
 	return testkit.StartRedis(t, "--enable-debug-command", "yes", "--notify-keyspace-events", "KEA", "--hz", "100")
 }
@@ -49,7 +49,7 @@ func TestScriptsOverSockets(t *testing.T) {
 	}
 }
 
-func play(t *testing.T, s *script.Script, addr string, opt script.Options) {
+func play(t testing.TB, s *script.Script, addr string, opt script.Options) {
 	t.Helper()
 	session, err := script.Dial(addr, opt.Proto)
 	if err != nil {

@@ -120,7 +120,7 @@ func TestSentinelViewOfHealthyCluster(t *testing.T) {
 	}
 }
 
-func wantFields(t *testing.T, what string, got map[string]testkit.Reply, want map[string]string) {
+func wantFields(t testing.TB, what string, got map[string]testkit.Reply, want map[string]string) {
 	t.Helper()
 	for name, value := range want {
 		if text := string(got[name].Text); text != value {

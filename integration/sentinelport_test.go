@@ -167,7 +167,7 @@ type watched struct {
 	servers, sentinels []*testkit.Redis
 }
 
-func startOracle(t *testing.T) *watched {
+func startOracle(t testing.TB) *watched {
 	t.Helper()
 	primary := testkit.StartRedis(t)
 	o := &watched{servers: []*testkit.Redis{primary, testkit.StartReplica(t, primary), testkit.StartReplica(t, primary)}}
@@ -181,7 +181,7 @@ func startOracle(t *testing.T) *watched {
 
 // waitShown waits until a Sentinel shows the master healthy with two replicas and two
 // other Sentinels that all have the given flags, and has heard INFO of the replicas.
-func (o *watched) waitShown(t *testing.T, addr, slave, sentinel string) {
+func (o *watched) waitShown(t testing.TB, addr, slave, sentinel string) {
 	t.Helper()
 	testkit.Eventually(t, 40*time.Second, "the Sentinels know each other and the replicas", func() error {
 		c, err := testkit.Dial(addr, time.Second)
@@ -254,7 +254,7 @@ type place struct{ sentinel, master string }
 
 // compareAll compares the replies of two Sentinels and notes the documented
 // differences it has seen.
-func compareAll(t *testing.T, ours, theirs place, seen map[string]bool) {
+func compareAll(t testing.TB, ours, theirs place, seen map[string]bool) {
 	t.Helper()
 	for _, protocol := range []string{"2", "3"} {
 		got, want := testkit.MustDial(t, ours.sentinel), testkit.MustDial(t, theirs.sentinel)
@@ -294,7 +294,7 @@ var sentinelLines = []string{
 }
 
 // askSentinel sends a command line in which HOSTPORT stands for the master's address.
-func askSentinel(t *testing.T, c *testkit.Client, line, master string) testkit.Reply {
+func askSentinel(t testing.TB, c *testkit.Client, line, master string) testkit.Reply {
 	t.Helper()
 	line = strings.ReplaceAll(line, "HOSTPORT", strings.ReplaceAll(master, ":", " "))
 	if err := c.Send(strings.Fields(line)...); err != nil {

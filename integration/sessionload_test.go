@@ -44,7 +44,7 @@ func TestSessionsEndUnderLoad(t *testing.T) {
 }
 
 // runSessions puts a load on a new cluster and judges it.
-func runSessions(t *testing.T, opts sessions.Options, limits sessions.Limits) {
+func runSessions(t testing.TB, opts sessions.Options, limits sessions.Limits) {
 	t.Helper()
 	opts.Seed, opts.Progress = rand.Uint64(), t.Output()
 	c := testkit.StartCluster(t, testkit.ClusterOptions{})

@@ -80,7 +80,7 @@ func transaction(n int) [][]string {
 
 // refusedLarge sends commands on a connection of their own, of which the last must
 // be refused: with an error, or with the connection closed.
-func refusedLarge(t *testing.T, c *testkit.Cluster, what string, commands [][]string) {
+func refusedLarge(t testing.TB, c *testkit.Cluster, what string, commands [][]string) {
 	t.Helper()
 	client, err := testkit.Dial(c.Nodes[c.WaitMaster(formLimit)].Addr(), 20*time.Second)
 	if err != nil {

@@ -63,7 +63,7 @@ func TestSlowFollowerCostsNoLeadership(t *testing.T) {
 }
 
 // termOf is the term that a master serves in.
-func termOf(t *testing.T, n *testkit.Node) int {
+func termOf(t testing.TB, n *testkit.Node) int {
 	t.Helper()
 	status := testkit.MustDial(t, n.Addr()).MustDo(t, "RAFT", "STATUS").Map()
 	term, err := strconv.Atoi(string(status["term"].Text))

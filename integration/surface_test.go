@@ -184,7 +184,7 @@ func TestMetricsAndHealthPages(t *testing.T) {
 	}
 }
 
-func fetch(t *testing.T, url string) (status int, text string) {
+func fetch(t testing.TB, url string) (status int, text string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {

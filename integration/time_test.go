@@ -17,7 +17,7 @@ import (
 )
 
 // skewCluster prepares a cluster whose wall clocks can be shifted. None is started.
-func skewCluster(t *testing.T) *testkit.Cluster {
+func skewCluster(t testing.TB) *testkit.Cluster {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts processes")
@@ -27,7 +27,7 @@ func skewCluster(t *testing.T) *testkit.Cluster {
 
 // shiftWall has a node's wall clock run ahead of the machine's, now if it runs and
 // else from its start on.
-func shiftWall(t *testing.T, n *testkit.Node, ahead time.Duration) {
+func shiftWall(t testing.TB, n *testkit.Node, ahead time.Duration) {
 	t.Helper()
 	if err := os.MkdirAll(n.DataDir, 0o700); err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func shiftWall(t *testing.T, n *testkit.Node, ahead time.Duration) {
 }
 
 // gauge is the value of a line of a node's metrics page.
-func gauge(t *testing.T, n *testkit.Node, name string) (float64, error) {
+func gauge(t testing.TB, n *testkit.Node, name string) (float64, error) {
 	t.Helper()
 	status, text := fetch(t, n.MetricsURL()+"/metrics")
 	if status != http.StatusOK {
@@ -58,7 +58,7 @@ func gauge(t *testing.T, n *testkit.Node, name string) (float64, error) {
 }
 
 // wantGauge waits until a metric is within a second of what it should be.
-func wantGauge(t *testing.T, n *testkit.Node, name string, want float64) {
+func wantGauge(t testing.TB, n *testkit.Node, name string, want float64) {
 	t.Helper()
 	testkit.Eventually(t, 5*time.Second, n.ID+" has "+name, func() error {
 		got, err := gauge(t, n, name)
@@ -67,7 +67,7 @@ func wantGauge(t *testing.T, n *testkit.Node, name string, want float64) {
 }
 
 // wantWarning waits until a node has warned of another's wall clock, or its own.
-func wantWarning(t *testing.T, by *testkit.Node, of string) {
+func wantWarning(t testing.TB, by *testkit.Node, of string) {
 	t.Helper()
 	testkit.Eventually(t, 5*time.Second, by.ID+" warns of the clock of "+of, func() error {
 		text, err := os.ReadFile(by.LogFile())
@@ -84,7 +84,7 @@ func wantWarning(t *testing.T, by *testkit.Node, of string) {
 }
 
 // wantTrueTime checks that TIME is the time of this machine.
-func wantTrueTime(t *testing.T, c *testkit.Cluster) {
+func wantTrueTime(t testing.TB, c *testkit.Cluster) {
 	t.Helper()
 	const most = 250 * time.Millisecond
 	m := master(t, c)
@@ -99,7 +99,7 @@ func wantTrueTime(t *testing.T, c *testkit.Cluster) {
 }
 
 // becomeMaster kills masters until a node is one itself.
-func becomeMaster(t *testing.T, c *testkit.Cluster, i int) {
+func becomeMaster(t testing.TB, c *testkit.Cluster, i int) {
 	t.Helper()
 	for range 20 {
 		now := c.WaitWhole(formLimit)
@@ -114,7 +114,7 @@ func becomeMaster(t *testing.T, c *testkit.Cluster, i int) {
 }
 
 // spreadUntil writes n keys whose deadlines are given as instants by true time.
-func spreadUntil(t *testing.T, c *testkit.Cluster, n int, shortest, longest time.Duration) []lifeSpan {
+func spreadUntil(t testing.TB, c *testkit.Cluster, n int, shortest, longest time.Duration) []lifeSpan {
 	t.Helper()
 	m := master(t, c)
 	spans := make([]lifeSpan, n)
@@ -131,7 +131,7 @@ func spreadUntil(t *testing.T, c *testkit.Cluster, n int, shortest, longest time
 
 // observed watches keys on whoever is master until all of them should be gone, while
 // act does something to the cluster.
-func observed(t *testing.T, c *testkit.Cluster, spans []lifeSpan, act func()) {
+func observed(t testing.TB, c *testkit.Cluster, spans []lifeSpan, act func()) {
 	t.Helper()
 	var stop atomic.Bool
 	var wait sync.WaitGroup

@@ -69,7 +69,7 @@ func (r *replay) close() {
 
 // do sends a command on the connection of that name. A closed connection counts as
 // the reply 0.
-func (r *replay) do(t *testing.T, conn string, args []string) testkit.Reply {
+func (r *replay) do(t testing.TB, conn string, args []string) testkit.Reply {
 	t.Helper()
 	c, ok := r.conns[conn]
 	if !ok {

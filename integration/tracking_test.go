@@ -23,7 +23,7 @@ type cachingClient struct {
 }
 
 // dialCaching connects to a node that has caught up and tracks.
-func dialCaching(t *testing.T, addr string) *cachingClient {
+func dialCaching(t testing.TB, addr string) *cachingClient {
 	t.Helper()
 	c := &cachingClient{Client: testkit.MustDial(t, addr), cache: map[string]string{}}
 	c.MustDo(t, "HELLO", "3")
@@ -71,7 +71,7 @@ func TestCachesOnAllNodesAreNeverStale(t *testing.T) {
 	}
 }
 
-func cachesOnAllNodes(t *testing.T, mode string) {
+func cachesOnAllNodes(t testing.TB, mode string) {
 	t.Helper()
 	c := start(t, testkit.ClusterOptions{Args: []string{"--replica-mode", mode}})
 	m := master(t, c)
@@ -132,7 +132,7 @@ func cachesOnAllNodes(t *testing.T, mode string) {
 }
 
 // writeAtRandom changes keys on the master.
-func writeAtRandom(t *testing.T, c *testkit.Cluster, rnd *rand.Rand, n, keys int) {
+func writeAtRandom(t testing.TB, c *testkit.Cluster, rnd *rand.Rand, n, keys int) {
 	t.Helper()
 	m, err := testkit.Dial(c.Nodes[c.WaitMaster(formLimit)].Addr(), 10*time.Second)
 	if err != nil {
@@ -163,7 +163,7 @@ func writeAtRandom(t *testing.T, c *testkit.Cluster, rnd *rand.Rand, n, keys int
 }
 
 // waitApplied waits until all nodes have applied what the master has.
-func waitApplied(t *testing.T, c *testkit.Cluster) {
+func waitApplied(t testing.TB, c *testkit.Cluster) {
 	t.Helper()
 	testkit.Eventually(t, formLimit, "all nodes have applied the same", func() error {
 		seen := map[string]bool{}
@@ -204,7 +204,7 @@ func (r rueidisCache) count(keys ...string) (int, error) {
 }
 
 // follows plays a story with a key that somebody else changes.
-func (r rueidisCache) follows(t *testing.T, m *testkit.Client, when string) {
+func (r rueidisCache) follows(t testing.TB, m *testkit.Client, when string) {
 	t.Helper()
 	const limit = 10 * time.Second
 	m.MustDo(t, "SET", "k", "1", "EX", "1000")

@@ -272,7 +272,7 @@ func (tr transcript) words(s step) []string {
 }
 
 // play says the transcript on a new connection, step by step or all at once.
-func (tr transcript) play(t *testing.T, addr string, e expectation, atOnce bool) {
+func (tr transcript) play(t testing.TB, addr string, e expectation, atOnce bool) {
 	t.Helper()
 	c := testkit.MustDial(t, addr)
 	defer c.Close()

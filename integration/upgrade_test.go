@@ -13,7 +13,7 @@ import (
 const levelOne = "f0d99908b68480a75620fd300fdc2088f0c3aa06"
 
 // level is the cluster's apply level as a node has it.
-func level(t *testing.T, n *testkit.Node) string {
+func level(t testing.TB, n *testkit.Node) string {
 	t.Helper()
 	c := testkit.MustDial(t, n.Addr())
 	defer c.Close()
@@ -21,7 +21,7 @@ func level(t *testing.T, n *testkit.Node) string {
 }
 
 // equalStates waits until all nodes have the same digest at the same index.
-func equalStates(t *testing.T, c *testkit.Cluster) {
+func equalStates(t testing.TB, c *testkit.Cluster) {
 	t.Helper()
 	testkit.Eventually(t, formLimit, "digests at an equal index are equal", func() error {
 		seen := map[string]string{}

@@ -36,13 +36,13 @@ type writer struct {
 }
 
 // startWriters starts n of them, which follow the master; keys begin with the prefix.
-func startWriters(t *testing.T, c *testkit.Cluster, n int, prefix string) *writers {
+func startWriters(t testing.TB, c *testkit.Cluster, n int, prefix string) *writers {
 	t.Helper()
 	return startWritersBy(t, n, prefix, func(int) commander { return testkit.NewFollower(c.Sentinels(), time.Second) })
 }
 
 // startWritersBy is startWriters for clients of any kind, made by their numbers.
-func startWritersBy(t *testing.T, n int, prefix string, dial func(i int) commander) *writers {
+func startWritersBy(t testing.TB, n int, prefix string, dial func(i int) commander) *writers {
 	t.Helper()
 	ws := &writers{prefix: prefix}
 	for i := range n {
@@ -93,7 +93,7 @@ func (ws *writers) acknowledged() int {
 }
 
 // verify reports every acknowledged write that the client does not find, after end.
-func (ws *writers) verify(t *testing.T, c *testkit.Client) {
+func (ws *writers) verify(t testing.TB, c *testkit.Client) {
 	t.Helper()
 	lost := 0
 	for _, w := range ws.all {
@@ -112,7 +112,7 @@ func (ws *writers) verify(t *testing.T, c *testkit.Client) {
 }
 
 // readAll is what the keys prefix1 … prefixN hold, by number; a missing one is "".
-func readAll(t *testing.T, c *testkit.Client, prefix string, n int) map[int]string {
+func readAll(t testing.TB, c *testkit.Client, prefix string, n int) map[int]string {
 	t.Helper()
 	const atOnce = 1000
 	found := make(map[int]string, n)
