@@ -259,21 +259,56 @@ func (m *machine) shows(command string, want map[string]string) error {
 	return nil
 }
 
-// failover has a Sentinel move the master, and waits until that has happened.
+// failover has a Sentinel move the master, and waits until that has happened. It asks
+// again when the answer is not OK, or nothing comes of it: so it may be while a machine
+// stands still, and it may be that the master has moved meanwhile.
 func (s *liveSystem) failover(t testing.TB) {
 	t.Helper()
+	const times, accepted = 3, 10 * time.Second
 	old := s.waitMaster(t, -1)
-	// Asked of a replica's Sentinel that runs, as an operator would ask any.
-	for i, m := range s.machines {
-		if i == old || !m.running() {
-			continue
-		}
-		if r, err := m.askSentinel("FAILOVER"); err != nil || r.String() != "+OK" {
-			t.Fatalf("SENTINEL FAILOVER: %v, %v", r, err)
-		}
-		break
+	moved := func() error {
+		at, err := s.master()
+		return errors.Join(err, testkit.Check(at != old, "still the old master"))
 	}
-	s.waitMaster(t, old)
+	// Asked of a replica's Sentinel that runs, as an operator would ask any.
+	asked := slices.IndexFunc(s.machines, func(m *machine) bool { return m != s.machines[old] && m.running() })
+	for range times {
+		testkit.Eventually(t, accepted, s.name+": SENTINEL FAILOVER", func() error {
+			r, err := s.machines[asked].askSentinel("FAILOVER")
+			if err == nil && r.String() == "+OK" || moved() == nil {
+				return nil
+			}
+			return errors.Join(err, fmt.Errorf("the answer is %v", r))
+		})
+		ctx, cancel := withLimit(t, wholeLimit/times)
+		err := testkit.Poll(ctx, moved)
+		cancel()
+		if err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s: the master has not moved within %v", s.name, wholeLimit)
+}
+
+// counter is what the master holds under the key. A node that was deposed meanwhile
+// would tell what is old: it must be master still when it has told.
+func (s *liveSystem) counter(t testing.TB, key string) int64 {
+	t.Helper()
+	n := int64(0)
+	testkit.Eventually(t, wholeLimit, s.name+" tells a counter", func() error {
+		at, err := s.master()
+		if err != nil {
+			return err
+		}
+		r, err := ask(s.machines[at].data, dataPassword, "GET", key)
+		if err != nil {
+			return err
+		}
+		n = r.Int()
+		after, err := s.master()
+		return errors.Join(err, testkit.Check(after == at, "the master has moved"))
+	})
+	return n
 }
 
 // replicaReads is how many GET the machines have answered that are not the master.
@@ -284,10 +319,12 @@ func (s *liveSystem) replicaReads(t testing.TB, master int) int {
 		if i == master {
 			continue
 		}
-		stats, err := m.info("commandstats")
-		if err != nil {
-			t.Fatal(err)
-		}
+		var stats map[string]string
+		testkit.Eventually(t, wholeLimit, m.data+" tells its statistics", func() error {
+			var err error
+			stats, err = m.info("commandstats")
+			return err
+		})
 		calls, _, _ := strings.Cut(strings.TrimPrefix(stats["cmdstat_get"], "calls="), ",")
 		n, _ := strconv.Atoi(calls)
 		sum += n

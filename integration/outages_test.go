@@ -13,6 +13,85 @@ import (
 	"github.com/holdfast/holdfast/internal/testkit"
 )
 
+// judge reports what a client on Holdfast has suffered and should not have.
+func (s *story) judge(t testing.TB, c *liveClient) {
+	t.Helper()
+	if (c.limit > outageLimit) != (c.why != "") {
+		t.Errorf("%s: a longer outage without a reason", c.name)
+	}
+	if n, _ := c.books(); n == 0 { // the audit has told of what is lost
+		t.Errorf("%s: no increment was acknowledged", c.name)
+	}
+	for _, name := range judged {
+		if err := s.verdict(c, name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// verdict is what a client has suffered and should not have, each time that the phase
+// was told.
+func (s *story) verdict(c *liveClient, name string) error {
+	var err error
+	for i, p := range s.phases {
+		if p.name != name {
+			continue
+		}
+		if err = s.suffered(c, i); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// suffered is what a client should not have in the phase with the index.
+func (s *story) suffered(c *liveClient, i int) error {
+	p, limit := s.phases[i], max(c.limit, outageLimit)
+	took := c.outage(p.from, s.until(i))
+	if err := testkit.Check(took <= limit, "%s: an outage of %v in the phase %q, want at most %v", c.name, took.Round(time.Millisecond), p.name, limit); err != nil {
+		return err
+	}
+	failed := c.failed(p.from, s.until(i))
+	return testkit.Check(p.name != phaseHandover || c.fails != "" || len(failed) == 0,
+		"%s: increments failed although the master moved by plan: %v", c.name, failed)
+}
+
+// outages are the longest ones of a client by phase, each in the telling in which that
+// was the shortest.
+func (s *story) outages(c *liveClient) map[string]time.Duration {
+	list := map[string]time.Duration{}
+	for i, p := range s.phases {
+		took := c.outage(p.from, s.until(i))
+		if before, ok := list[p.name]; !ok || took < before {
+			list[p.name] = took
+		}
+	}
+	return list
+}
+
+// until is when a phase ended, or the present if none has begun since.
+func (s *story) until(i int) time.Duration {
+	switch {
+	case i+1 < len(s.phases):
+		return s.phases[i+1].from
+	case s.end > 0:
+		return s.end
+	}
+	return testkit.Now()
+}
+
+// describe is a line for each phase in which increments of a client failed.
+func (s *story) describe(c *liveClient) string {
+	var b strings.Builder
+	for i, p := range s.phases {
+		if p.name == phaseApart {
+			continue
+		}
+		fmt.Fprintf(&b, "\n    %-16s outage %4d ms, failures %v", p.name+":", c.outage(p.from, s.until(i)).Milliseconds(), c.failed(p.from, s.until(i)))
+	}
+	return b.String()
+}
+
 // outageTable is what each client has seen on each system.
 type outageTable struct {
 	rows []*outageRow // in the order of the clients
@@ -37,7 +116,7 @@ func (o *outageTable) add(t testing.TB, s *story) {
 	for _, c := range s.clients {
 		row := o.row(c.library)
 		got := &seen{outages: s.outages(c)}
-		got.acknowledged, got.lost = books(c.acks, c.counter)
+		got.acknowledged, got.lost = c.books()
 		if s.system.real {
 			row.real = got
 		} else {

@@ -26,19 +26,19 @@ const say = (...words) => process.stdout.write(`${words.join(' ')}\n`);
 async function tell({ increment, read, readReplica }) {
   const { key } = settings;
 
-  async function report(event, action) {
+  async function report(event, failed, action) {
     try {
       say(event, await action(key));
     } catch (err) {
-      say('fail', String(err && err.message).replaceAll('\n', ' '));
+      say(failed, String(err && err.message).replaceAll('\n', ' '));
     }
   }
 
   async function obey(order) {
-    if (order === 'read') return report('read', read);
+    if (order === 'read') return report('read', 'read fail', read);
     if (!readReplica) return say('replica none');
     for (let i = 1; i < replicaReads; i += 1) await readReplica(key).catch(() => {});
-    return report('replica', readReplica);
+    return report('replica', 'replica fail', readReplica);
   }
 
   await increment(key);
@@ -66,7 +66,7 @@ async function tell({ increment, read, readReplica }) {
       await obey(order);
     } else if (performance.now() >= next) {
       next = performance.now() + beatMs;
-      await report('ack', increment);
+      await report('ack', 'fail', increment);
     }
   }
   say('done');

@@ -37,7 +37,7 @@ sub say_line { print "@_\n"; }
 
 # Does one thing and says how it went.
 sub report {
-    my ($event, $command) = @_;
+    my ($event, $failed, $command) = @_;
     my $reply = eval { redis()->$command($key) };
     if (defined $reply) {
         say_line($event, $reply);
@@ -46,7 +46,7 @@ sub report {
     undef $redis;
     my $error = $@ || 'no reply';
     $error =~ s/\n/ /g;
-    say_line('fail', $error);
+    say_line($failed, $error);
 }
 
 STDOUT->autoflush(1);
@@ -64,13 +64,13 @@ while (1) {
         while ($rest =~ s/^(.*)\n//) {
             my $order = $1;
             if ($order eq 'quit') { say_line('done'); exit 0; }
-            if ($order eq 'read') { report('read', 'get'); }
+            if ($order eq 'read') { report('read', 'read fail', 'get'); }
             else                  { say_line('replica', 'none'); }    # Redis.pm knows no replicas
         }
     }
     else {
         $next = time + BEAT;
-        report('ack', 'incr');
+        report('ack', 'fail', 'incr');
     }
 }
 say_line('done');

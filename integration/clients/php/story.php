@@ -25,19 +25,19 @@ function say(string ...$words): void
     fwrite(STDOUT, implode(' ', $words) . "\n");
 }
 
-function report(string $event, callable $action): void
+function report(string $event, string $failed, callable $action): void
 {
     try {
         say($event, (string) (int) $action());
     } catch (Throwable $error) {
-        say('fail', $error::class, str_replace("\n", ' ', $error->getMessage()));
+        say($failed, $error::class, str_replace("\n", ' ', $error->getMessage()));
     }
 }
 
 function obey(string $order, callable $read, callable $readReplica): void
 {
     if ($order === 'read') {
-        report($order, $read);
+        report($order, "$order fail", $read);
         return;
     }
     for ($i = 1; $i < REPLICA_READS; $i++) {
@@ -47,7 +47,7 @@ function obey(string $order, callable $read, callable $readReplica): void
             // the last one is reported
         }
     }
-    report($order, $readReplica);
+    report($order, "$order fail", $readReplica);
 }
 
 /** Tells the story; the three take no arguments. */
@@ -68,7 +68,7 @@ function run(callable $increment, callable $read, callable $readReplica): void
             obey($order, $read, $readReplica);
         } else {
             $next = microtime(true) + BEAT;
-            report('ack', $increment);
+            report('ack', 'fail', $increment);
         }
     }
     say('done');

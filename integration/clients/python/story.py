@@ -20,23 +20,23 @@ def say(*words):
     print(*words, flush=True)
 
 
-def report(event, action):
+def report(event, failed, action):
     try:
         say(event, int(action()))
     except Exception as error:  # whatever the library raises is its answer
-        say("fail", type(error).__name__, str(error).replace("\n", " "))
+        say(failed, type(error).__name__, str(error).replace("\n", " "))
 
 
 def obey(order, read, read_replica):
     if order == "read":
-        report(order, read)
+        report(order, order + " fail", read)
         return
     for _ in range(REPLICA_READS - 1):
         try:
             read_replica()
         except Exception:
             pass  # the last one is reported
-    report(order, read_replica)
+    report(order, order + " fail", read_replica)
 
 
 def run(increment, read, read_replica):
@@ -53,5 +53,5 @@ def run(increment, read, read_replica):
             obey(order, read, read_replica)
         else:
             following = time.monotonic() + BEAT
-            report("ack", increment)
+            report("ack", "fail", increment)
     say("done")

@@ -34,14 +34,14 @@ find_master() {
 
 # One command to the master; whatever is no number is an error, and the next command
 # looks for the master again.
-master() { # event command
+master() { # event failed command
 	local reply
-	find_master >/dev/null || { echo "fail no Sentinel knows the master"; return; }
-	reply=$(node "${address[@]}" "$2" "$COUNTER_KEY")
+	find_master >/dev/null || { echo "$2 no Sentinel knows the master"; return; }
+	reply=$(node "${address[@]}" "$3" "$COUNTER_KEY")
 	if [[ $reply =~ ^[0-9]+$ ]]; then
 		echo "$1 $reply"
 	else
-		echo "fail ${reply//$'\n'/ }"
+		echo "$2 ${reply//$'\n'/ }"
 		address=()
 	fi
 }
@@ -49,23 +49,31 @@ master() { # event command
 # One read from the first replica: the second and third fields are its address.
 replica() {
 	local i reply=none
-	ask REPLICAS "$MASTER_NAME" || { echo "fail no Sentinel knows replicas"; return; }
+	ask REPLICAS "$MASTER_NAME" || { echo "replica fail no Sentinel knows replicas"; return; }
 	for i in {1..20}; do reply=$(node "${answer[3]}" "${answer[5]}" GET "$COUNTER_KEY"); done
 	echo "replica $reply"
 }
 
-master first INCR >/dev/null
-master ready GET
+# The beginning, which ends the program if it fails.
+begin() { # event command
+	local line
+	line=$(master "$1" fail "$2")
+	[[ $line != fail* ]] || { echo "$line" >&2; exit 1; }
+	[ "$1" = first ] || echo "$line"
+}
+
+begin first INCR
+begin ready GET
 while true; do
 	if read -r -t 0.1 order; then
 		case $order in
-		read) master read GET ;;
+		read) master read "read fail" GET ;;
 		replica) replica ;;
 		quit) break ;;
 		esac
 	else
 		[ $? -gt 128 ] || break # the end of standard input, not of the pause
-		master ack INCR
+		master ack fail INCR
 	fi
 done
 echo done

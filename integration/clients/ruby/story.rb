@@ -28,7 +28,7 @@ module Story
         obey(order, read, read_replica)
       else
         following = now + BEAT
-        report("ack", increment)
+        report("ack", "fail", increment)
       end
     end
     puts "done"
@@ -36,20 +36,20 @@ module Story
 
   def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 
-  def report(event, action)
+  def report(event, failed, action)
     puts "#{event} #{Integer(action.call)}"
   rescue StandardError => e
-    puts "fail #{e.class} #{e.message.tr("\n", " ")}"
+    puts "#{failed} #{e.class} #{e.message.tr("\n", " ")}"
   end
 
   def obey(order, read, read_replica)
-    return report(order, read) if order == "read"
+    return report(order, "#{order} fail", read) if order == "read"
 
     (REPLICA_READS - 1).times do
       read_replica.call
     rescue StandardError
       nil # the last one is reported
     end
-    report(order, read_replica)
+    report(order, "#{order} fail", read_replica)
   end
 end

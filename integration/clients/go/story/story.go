@@ -10,6 +10,7 @@
 //	fail TEXT        an increment was not, or nobody knows
 //	read N           the order "read": what the master holds
 //	replica N        the order "replica": what replicas hold, "none" if the library asks no replicas
+//	read fail TEXT   the order was not carried out, and may be given again; so for "replica"
 //	done             the order "quit", or the end of standard input
 package story
 
@@ -85,7 +86,7 @@ func (c Client) tell(in io.Reader, out io.Writer) error {
 	for {
 		select {
 		case <-ticker.C:
-			report(out, "ack", c.Increment)
+			report(out, "ack", "fail", c.Increment)
 		case order, open := <-orders:
 			if !open || order == "quit" {
 				fmt.Fprintln(out, "done")
@@ -100,22 +101,22 @@ func (c Client) tell(in io.Reader, out io.Writer) error {
 func (c Client) obey(out io.Writer, order string) {
 	switch {
 	case order == "read":
-		report(out, order, c.Read)
+		report(out, order, order+" fail", c.Read)
 	case c.ReadReplica == nil:
 		fmt.Fprintln(out, "replica none")
 	default:
 		for range replicaReads - 1 {
 			_, _ = bounded(c.ReadReplica)
 		}
-		report(out, order, c.ReadReplica)
+		report(out, order, order+" fail", c.ReadReplica)
 	}
 }
 
-// report does one thing and says how it went.
-func report(out io.Writer, event string, f func(context.Context) (int64, error)) {
+// report does one thing and says how it went, with one word or the other.
+func report(out io.Writer, event, failed string, f func(context.Context) (int64, error)) {
 	n, err := bounded(f)
 	if err != nil {
-		fmt.Fprintln(out, "fail", strings.ReplaceAll(err.Error(), "\n", " "))
+		fmt.Fprintln(out, failed, strings.ReplaceAll(err.Error(), "\n", " "))
 		return
 	}
 	fmt.Fprintln(out, event, n)
