@@ -349,3 +349,37 @@ func TestOutageOfAClient(t *testing.T) {
 		}
 	}
 }
+
+// A client that was kept waiting, or that has failed while the master moved by plan, is
+// complained of only when that was so each time that the phase was told.
+func TestVerdictOnAClient(t *testing.T) {
+	for _, k := range []struct {
+		name  string
+		acks  []int // seconds
+		fails []int
+		fine  bool
+	}{
+		{"well at once", []int{11, 12, 13, 14, 21, 22, 23, 24, 31}, nil, true},
+		{"well the second time", []int{11, 14, 21, 22, 23, 24, 31}, nil, true},
+		{"waits each time", []int{11, 14, 21, 24, 31}, nil, false},
+		{"fails once", []int{11, 12, 13, 14, 21, 22, 23, 24, 31}, []int{12}, true},
+		{"fails each time", []int{11, 12, 13, 14, 21, 22, 23, 24, 31}, []int{12, 22}, false},
+		{"fails or waits", []int{11, 14, 21, 22, 23, 24, 31}, []int{22}, false},
+		{"fails between", []int{11, 12, 13, 14, 21, 22, 23, 24, 31}, []int{15, 25}, true},
+	} {
+		at := func(seconds int) time.Duration { return time.Duration(seconds) * time.Second }
+		c := &liveClient{}
+		for _, s := range k.acks {
+			c.acks = append(c.acks, counted{at: at(s)})
+		}
+		for _, s := range k.fails {
+			c.failures = append(c.failures, failure{at: at(s)})
+		}
+		s := &story{phases: []phase{
+			{phaseHandover, at(10)}, {phaseApart, at(14)}, {phaseHandover, at(20)}, {phaseApart, at(24)},
+		}, end: at(40)}
+		if err := s.verdict(c, phaseHandover); (err == nil) != k.fine {
+			t.Errorf("%s: %v", k.name, err)
+		}
+	}
+}

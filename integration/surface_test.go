@@ -8,21 +8,29 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/holdfast/holdfast/internal/testkit"
 )
 
 // P8: a replica refuses writes and answers everything else as a Redis replica does.
 func TestReplicaRepliesEqualRealOnes(t *testing.T) {
-	c := start(t, testkit.ClusterOptions{})
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	// A replica that has become master meanwhile answers as one.
+	testkit.Tries(t, 3, func(t testing.TB) { compareReplicas(t, start(t, testkit.ClusterOptions{})) })
+}
+
+// compareReplicas compares the replies of a replica with those of a real one.
+func compareReplicas(t testing.TB, c *testkit.Cluster) {
+	t.Helper()
 	primary := testkit.StartRedis(t)
 	real1 := testkit.StartReplica(t, primary)
 	at := c.WaitMaster(formLimit)
 	want, got := testkit.MustDial(t, real1.Addr()), testkit.MustDial(t, c.Nodes[(at+1)%3].Addr())
 	for _, pair := range [][2]*testkit.Client{{master(t, c), got}, {testkit.MustDial(t, primary.Addr()), want}} {
 		pair[0].MustDo(t, "SET", "a", "1")
-		testkit.Eventually(t, 5*time.Second, "the replica has the key", func() error {
+		testkit.Eventually(t, formLimit, "the replica has the key", func() error {
 			r, err := pair[1].Do("GET", "a")
 			return errors.Join(err, testkit.Check(string(r.Text) == "1", "it holds %v", r))
 		})
@@ -76,7 +84,16 @@ func sections(text string) map[string][]string {
 // tools read are there, and a section with the name of one of Redis's has no
 // fields that Redis does not have, but for those that say so in their name.
 func TestInfoFieldsAreRedisOnes(t *testing.T) {
-	c := start(t, testkit.ClusterOptions{})
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	// A master that is deposed meanwhile closes its connections.
+	testkit.Tries(t, 3, func(t testing.TB) { compareInfo(t, start(t, testkit.ClusterOptions{})) })
+}
+
+// compareInfo compares the fields of INFO on the master with the real ones.
+func compareInfo(t testing.TB, c *testkit.Cluster) {
+	t.Helper()
 	oracle := testkit.StartRedis(t)
 	theirClient, ourClient := testkit.MustDial(t, oracle.Addr()), master(t, c)
 	for _, client := range []*testkit.Client{theirClient, ourClient} {
@@ -144,7 +161,16 @@ var ownFields = []string{"go_version", "node_id", "pending_output_bytes", "inter
 // know, and pages for load balancers: every healthy node is live and ready, and
 // exactly one of them is the leader.
 func TestMetricsAndHealthPages(t *testing.T) {
-	c := start(t, testkit.ClusterOptions{})
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	// While a master is elected nobody is ready.
+	testkit.Tries(t, 3, func(t testing.TB) { lookAtPages(t, start(t, testkit.ClusterOptions{})) })
+}
+
+// lookAtPages looks at every page of every node's HTTP port.
+func lookAtPages(t testing.TB, c *testkit.Cluster) {
+	t.Helper()
 	m := master(t, c)
 	m.MustDo(t, "SET", "a", "b", "EX", "100")
 	m.MustDo(t, "GET", "a")
