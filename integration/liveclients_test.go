@@ -3,6 +3,7 @@ package integration_test
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -300,7 +301,9 @@ func (s *story) close(t testing.TB) {
 		read, _ := strconv.ParseInt(c.order(t, "read", backLimit), 10, 64)
 		// An increment that was executed without an acknowledgement counts, too: only the
 		// next acknowledgement is of a higher number for certain.
-		s.await(t, c, testkit.Now(), 1, backLimit)
+		if err := s.resumes(t, c, testkit.Now(), 1, backLimit); err != nil {
+			t.Fatal(err)
+		}
 		c.quit(t)
 		if after := c.last(); read < before || read > after {
 			s.test.Errorf("%s reads %d after it was acknowledged %d and before %d", c.name, read, before, after)
@@ -319,20 +322,24 @@ func (s *story) begin(name string) { s.phases = append(s.phases, phase{name, tes
 func (s *story) back(t testing.TB, after time.Duration) {
 	t.Helper()
 	limit := testkit.Now() + backLimit
+	var missing []error
 	for _, c := range s.clients {
-		s.await(t, c, after, resumedAt, limit-testkit.Now())
+		missing = append(missing, s.resumes(t, c, after, resumedAt, limit-testkit.Now()))
+	}
+	if err := errors.Join(missing...); err != nil {
+		t.Fatal(err)
 	}
 }
 
-// await waits until a client was acknowledged n increments after the instant, and
-// reports one that is not.
-func (s *story) await(t testing.TB, c *liveClient, after time.Duration, n int, limit time.Duration) {
+// resumes waits until a client was acknowledged n increments after the instant.
+func (s *story) resumes(t testing.TB, c *liveClient, after time.Duration, n int, limit time.Duration) error {
 	t.Helper()
 	ctx, cancel := withLimit(t, limit)
 	defer cancel()
 	if err := testkit.Poll(ctx, func() error { return c.resumed(after, n) }); err != nil {
-		t.Errorf("%s: not back after %v: %v\n%s", s.system.name, backLimit, err, c.stderr())
+		return fmt.Errorf("%s: not back after %v: %w\n%s", s.system.name, backLimit, err, c.stderr())
 	}
+	return nil
 }
 
 // askReplicas has a client read through replicas, and makes sure that it was a replica
