@@ -199,6 +199,26 @@ func TestHardLimit(t *testing.T) {
 	})
 }
 
+// A client that is closed for not reading is counted once, however late its own
+// goroutine is to see to the end.
+func TestSlowClientIsCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, _ := net.Pipe()
+		s := New(Config{Table: new(command.Table), WriteBound: time.Second})
+		c := s.newClient(context.Background(), here)
+		defer c.life.close()
+		c.out.hand(t, 4*writeChunk)
+		for tick := range ticks(3 * time.Second) {
+			s.gate.tick.Store(tick + 1)
+			s.look(c, tick+1, s.tuning())
+		}
+		synctest.Wait()
+		if got := s.Stats(); got.TooSlow != 1 || !closed(here) {
+			t.Errorf("counted %d times", got.TooSlow)
+		}
+	})
+}
+
 // A client that reads a long reply for longer than the idle timeout is not idle.
 func TestReadingIsNotIdling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -316,7 +316,8 @@ func (s *Server) look(c *client, tick int64, t *Tuning) {
 	if c.life.bits.Load()&lifeDoomed != 0 {
 		bound = min(bound, goodbye)
 	}
-	if c.out.busy() && c.out.slow(tick, c.outputLimit(), ticks(bound)) {
+	ended := c.life.bits.Load()&lifeClosed != 0 // and counted, if that was why; its goroutine may be late
+	if !ended && c.out.busy() && c.out.slow(tick, c.outputLimit(), ticks(bound)) {
 		s.cfg.Log.Info("closing a client that does not read its replies", "client", c.id)
 		s.counters.tooSlow.Add(1)
 		c.life.close()
