@@ -144,8 +144,7 @@ func (c *client) carryOut(cmds []resp.Command) error {
 	}
 	c.sess.ending = c.sess.ending || c.sess.lost
 	if c.retires() {
-		c.sess.ending = true
-		c.out.cork()
+		return c.retire()
 	}
 	return c.flush()
 }
