@@ -134,11 +134,13 @@ func TestMaxClients(t *testing.T) {
 
 // Connections that stay idle are closed, except those with subscriptions.
 func TestIdleTimeout(t *testing.T) {
-	r := start(t, func(c *respserver.Config) { c.Tuning.Timeout = 200 * time.Millisecond })
+	r := start(t)
 	p, sub := r.dial(t), r.dial(t)
 	sub.want("SUBSCRIBE a", "[subscribe a :1]")
 	p.want("PING", "PONG")
+	r.Tune(respserver.Tuning{Timeout: 200 * time.Millisecond}) // not before both have said what they are
 	p.wantClosed()
+	r.dial(t).wantClosed() // and the other one is idle for longer than that
 	sub.want("PING", "[pong ]")
 }
 
@@ -168,9 +170,7 @@ func TestPipelineBeforeTheFirstRead(t *testing.T) {
 		}
 	}
 	p.wantAll("PONG")
-	if st := r.Stats(); st.Pending != 0 {
-		t.Errorf("%d bytes pending after all was read", st.Pending)
-	}
+	eventually(t, "nothing is pending", func() bool { return r.Stats().Pending == 0 }) // counted behind the write
 }
 
 // slowReader asks for far more than it reads, which is nothing.
@@ -223,8 +223,9 @@ func TestSlowReaders(t *testing.T) {
 
 // Somebody who has not authenticated cannot make replies pile up.
 func TestUnauthenticatedOutputIsBounded(t *testing.T) {
-	r := start(t, withPassword, func(c *respserver.Config) { c.WriteBound = 300 * time.Millisecond })
-	p := r.dial(t)
+	r := start(t, withPassword, func(c *respserver.Config) { c.WriteBound = 600 * time.Millisecond })
+	_, dial := serveUnix(t, r) // over TCP a client whose kernel is full of replies may be unable to send, too
+	p := dial()
 	go func() { // blocks as soon as the server reads no more
 		_ = p.conn.SetWriteDeadline(time.Now().Add(testBound))
 		_, _ = p.conn.Write(bytes.Repeat(encode("PING"), 2_000_000))
@@ -235,7 +236,7 @@ func TestUnauthenticatedOutputIsBounded(t *testing.T) {
 		most = max(most, st.Pending)
 		return st.TooSlow == 1
 	})
-	if most > 1<<20 {
+	if most > 256<<10 {
 		t.Errorf("%d bytes were pending", most)
 	}
 }
@@ -303,11 +304,13 @@ func TestNoiseHarmsOnlyItsSender(t *testing.T) {
 func TestIdleConnectionsAreCheap(t *testing.T) {
 	const n, most = 2000, 24 << 10
 	_, srv, dial := serveMemory(t)
-	measure := func() uint64 {
+	measure := func() int64 {
 		var m runtime.MemStats
-		runtime.GC()
+		for range 3 { // what earlier tests have left may go in the second round only
+			runtime.GC()
+		}
 		runtime.ReadMemStats(&m)
-		return m.HeapInuse + m.StackInuse
+		return int64(m.HeapInuse + m.StackInuse)
 	}
 	before := measure()
 	for range n {

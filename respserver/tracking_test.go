@@ -86,6 +86,7 @@ func TestWaitingClientsAreTold(t *testing.T) {
 	a.want("CLIENT TRACKING ON", "OK")
 	a.send("GET k", "WAIT 5 0")
 	a.wantAll("null")
+	eventually(t, "it waits", func() bool { return w.Stats().Blocked == 1 })
 	b.want("SET k 1", "OK")
 	a.wantAll("<invalidate [k]>")
 	b.want("CLIENT UNBLOCK "+strings.TrimPrefix(idOf(a, b), ":"), ":1")
