@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -194,51 +195,56 @@ func TestStepDownWhileRaftTakesNothing(t *testing.T) {
 // Property: P8. Entries that raft has forgotten keep others waiting for no longer
 // than the time limit: what waits goes on by itself.
 func TestWaitingRequestsGoOnBehindForgottenEntries(t *testing.T) {
-	r := newMaster(t, func(c *raftfsm.ProposerConfig) { c.Timeout = 50 * time.Millisecond })
-	var lost []*command.Batch
-	for i := range 2 {
-		r.loop.Forget()
-		lost = append(lost, batch(set("n", fat)))
-		r.prop.Submit(lost[i])
-		eventually(t, "in flight", func() bool { return r.prop.Stats().Entries == uint64(i+2) })
-	}
-	waiting := batch(incr("n"))
-	r.prop.Submit(waiting)
-	for _, b := range append(lost, waiting) {
-		waitDone(t, b)
-	}
-	wantEndings(t, lost[0], doubt)
-	wantEndings(t, lost[1], doubt)
-	wantEndings(t, waiting, ":1\r\n")
+	synctest.Test(t, func(t *testing.T) {
+		r, began := newMaster(t), time.Now()
+		var lost []*command.Batch
+		for i := range 2 {
+			r.loop.Forget()
+			lost = append(lost, batch(set("n", fat)))
+			r.prop.Submit(lost[i])
+			eventually(t, "in flight", func() bool { return r.prop.Stats().Entries == uint64(i+2) })
+		}
+		waiting := batch(incr("n"))
+		r.prop.Submit(waiting)
+		for _, b := range append(lost, waiting) {
+			waitDone(t, b)
+		}
+		if took := time.Since(began); took > 6*time.Second { // the limit is 5 s
+			t.Errorf("they waited for %v", took)
+		}
+		wantEndings(t, lost[0], doubt)
+		wantEndings(t, lost[1], doubt)
+		wantEndings(t, waiting, ":1\r\n")
+	})
 }
 
 // Property: an entry that is applied long after its requests ended in doubt does
 // what was asked, and touches neither the batch nor the memory of its arguments,
 // which belong to the submitter again.
 func TestLateEntryTouchesNothingOfTheSubmitter(t *testing.T) {
-	r := newMaster(t, func(c *raftfsm.ProposerConfig) { c.Timeout = 20 * time.Millisecond })
-	r.loop.Hold()
-	value := []byte("asked")
-	first := set("k", "")
-	first.Args[2] = value
-	b := batch(first, get("k"))
-	r.prop.Submit(b)
-	waitDone(t, b)
-	wantEndings(t, b, doubt, doubt)
+	synctest.Test(t, func(t *testing.T) {
+		r := newMaster(t)
+		r.loop.Hold()
+		value := []byte("asked")
+		first := set("k", "")
+		first.Args[2] = value
+		b := batch(first, get("k"))
+		r.prop.Submit(b)
+		waitDone(t, b)
+		wantEndings(t, b, doubt, doubt)
 
-	copy(value, "XXXXX")
-	b.Reset()
-	b.Requests = append(b.Requests, incr("n"), incr("n"), get("k"))
-	r.prop.Submit(b)
-	r.loop.Release()
-	waitDone(t, b)
-	if got := endings(b); got[0] != doubt { // the machine may have been too slow for 20 ms
+		copy(value, "XXXXX")
+		b.Reset()
+		b.Requests = append(b.Requests, incr("n"), incr("n"), get("k"))
+		r.prop.Submit(b)
+		r.loop.Release()
+		waitDone(t, b)
 		wantEndings(t, b, ":1\r\n", ":2\r\n", "$5\r\nasked\r\n")
-	}
-	eventually(t, "both entries are applied", func() bool { return r.value("n") == "2" })
-	if r.value("k") != "asked" {
-		t.Fatalf("k is %q", r.value("k"))
-	}
+		eventually(t, "both entries are applied", func() bool { return r.value("n") == "2" })
+		if r.value("k") != "asked" {
+			t.Fatalf("k is %q", r.value("k"))
+		}
+	})
 }
 
 // Property: P5, P2. At whatever moment leadership ends, a batch ends as executed up

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -119,16 +120,18 @@ func TestEndingMatrix(t *testing.T) {
 // Property: an entry that raft never resolves ends in doubt after the bound, and
 // its place is free again.
 func TestForgottenEntryEndsInDoubt(t *testing.T) {
-	r := newMaster(t, func(c *raftfsm.ProposerConfig) { c.Timeout = 100 * time.Millisecond })
-	for range 3 {
-		r.loop.Forget()
-		wantEndings(t, r.submit(set("k", "v")), doubt)
-	}
-	wantEndings(t, r.submit(set("k", "v")), ok)
-	eventually(t, "its place is free", func() bool { return r.prop.Stats().Flying == 0 }) // it is answered before it has landed
-	if s := r.prop.Stats(); s.Timeouts != 3 || s.InDoubt != 3 {
-		t.Fatalf("%+v", s)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r := newMaster(t)
+		for range 3 {
+			r.loop.Forget()
+			wantEndings(t, r.submit(set("k", "v")), doubt)
+		}
+		wantEndings(t, r.submit(set("k", "v")), ok)
+		eventually(t, "its place is free", func() bool { return r.prop.Stats().Flying == 0 }) // it is answered before it has landed
+		if s := r.prop.Stats(); s.Timeouts != 3 || s.InDoubt != 3 {
+			t.Fatalf("%+v", s)
+		}
+	})
 }
 
 // Property: a state machine that has stopped leaves its requests in doubt, not

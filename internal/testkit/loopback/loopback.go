@@ -33,6 +33,7 @@ type Loop struct {
 		keep    bool
 		delay   time.Duration
 		waiting []*Future // accepted, not yet applied
+		lost    []*Future // forgotten
 		faults  []fault   // for the next entries, one each
 		log     []*raft.Log
 	}
@@ -79,10 +80,17 @@ func New(fsm FSM) *Loop {
 	return l
 }
 
-// Close stops the Loop; entries not applied yet never resolve.
+// Close stops the Loop. Entries not applied yet, the forgotten ones too, end with
+// ErrRaftShutdown, so that nobody waits for them for ever.
 func (l *Loop) Close() {
 	close(l.stop)
 	<-l.done
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range append(l.mu.waiting, l.mu.lost...) {
+		f.end(raft.ErrRaftShutdown)
+	}
+	l.mu.waiting, l.mu.lost, l.mu.leader = nil, nil, false
 }
 
 // Apply appends an entry, as raft.Raft.Apply does. The timeout plays no role.
@@ -95,6 +103,8 @@ func (l *Loop) Apply(cmd []byte, _ time.Duration) raft.ApplyFuture {
 		l.mu.faults = l.mu.faults[1:]
 		if fault.err != nil {
 			f.end(fault.err)
+		} else {
+			l.mu.lost = append(l.mu.lost, f)
 		}
 		return f
 	}
@@ -227,7 +237,7 @@ func (l *Loop) Fail(err error) {
 	l.mu.Unlock()
 }
 
-// Forget makes the next entry that is proposed neither applied nor resolved.
+// Forget makes the next entry that is proposed neither applied nor resolved before Close.
 func (l *Loop) Forget() {
 	l.mu.Lock()
 	l.mu.faults = append(l.mu.faults, fault{nil})
