@@ -1,16 +1,12 @@
 package testkit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
-	"path/filepath"
-	"strconv"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // Ports are handed out in blocks below the range from which the kernel takes the
@@ -24,42 +20,38 @@ const (
 
 // Ports reserves a block of 16 consecutive TCP ports on loopback for the length of
 // the test and returns the first. Blocks are reserved across all processes of
-// this machine that use this function, so that packages may test in parallel,
-// and stay reserved while the processes that listen on them are down.
+// this machine that use this function, whoever runs them, so that packages may test in
+// parallel, and stay reserved while the processes that listen on them are down.
 func Ports(tb testing.TB) int {
 	tb.Helper()
-	dir := filepath.Join(os.TempDir(), "holdfast-ports")
-	if err := os.MkdirAll(dir, 0o777); err != nil { //nolint:gosec // shared by the users of this machine on purpose
-		tb.Fatal(err)
-	}
 	blocks := (lastPort - firstPort) / blockSize
 	start := rand.IntN(blocks) //nolint:gosec // only spreads the callers
+	var reason error
 	for i := range blocks {
 		first := firstPort + (start+i)%blocks*blockSize
-		release, err := reserve(dir, first)
+		release, err := reserve(first)
 		if err != nil {
+			reason = cmp.Or(reason, err)
 			continue
 		}
 		tb.Cleanup(release)
 		return first
 	}
-	tb.Fatalf("no block of %d free ports between %d and %d", blockSize, firstPort, lastPort)
+	tb.Fatalf("no block of %d free ports between %d and %d: %v", blockSize, firstPort, lastPort, reason)
 	return 0
 }
 
 // reserve locks the block that begins at first and makes sure that nobody listens
-// on it. The lock ends with release or with this process.
-func reserve(dir string, first int) (release func(), err error) {
-	name := filepath.Join(dir, strconv.Itoa(first)+".lock")
-	file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o666) //nolint:gosec // dir is the caller's, the name a number
+// on it. The lock ends with release or with this process. It is a name that only one
+// socket can have: names that begin with @ are no files, belong to no user, and are those
+// of one network, as ports are.
+func reserve(first int) (release func(), err error) {
+	var cfg net.ListenConfig
+	lock, err := cfg.Listen(context.Background(), "unix", fmt.Sprintf("@holdfast-ports-%d", first))
 	if err != nil {
 		return nil, err
 	}
-	release = func() { _ = file.Close() }
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		release()
-		return nil, err
-	}
+	release = func() { _ = lock.Close() }
 	for port := first; port < first+blockSize; port++ {
 		if err := canListen(port); err != nil {
 			release()

@@ -144,7 +144,7 @@ func (p *Process) Kill9() {
 func (p *Process) Stop() {
 	p.tb.Helper()
 	p.Signal(syscall.SIGSTOP)
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := Poll(ctx, p.suspended); err != nil {
 		p.tb.Errorf("%s is not suspended: %v", p.name, err)

@@ -199,7 +199,7 @@ func TestSandboxEndsWithItsTest(t *testing.T) {
 	}
 	_ = cmd.Wait()
 	for _, pid := range []int{inner, child} {
-		testkit.Eventually(t, 5*time.Second, "the end of a process inside", func() error {
+		testkit.Eventually(t, 20*time.Second, "the end of a process inside", func() error {
 			return testkit.Check(gone(pid), "%d runs", pid)
 		})
 	}

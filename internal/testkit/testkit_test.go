@@ -111,8 +111,9 @@ func TestFollowerAsksTheNextSentinel(t *testing.T) {
 	}
 	sentinel := serve(t, string(testkit.AppendCommand(nil, host, port)))
 	dead := testkit.Loopback(testkit.Ports(t))
-	f := testkit.NewFollower([]string{dead, sentinel}, time.Second)
+	f := testkit.NewFollower([]string{dead, sentinel}, 20*time.Second)
 	t.Cleanup(f.Close)
+	testkit.Eventually(t, 20*time.Second, "the master is found", f.Connect)
 	if r, outcome, err := f.Do("SET", "a", "b"); err != nil || outcome != testkit.Done || r.String() != "+OK" {
 		t.Fatalf("first command: %v %v %v", r, outcome, err)
 	}
@@ -126,7 +127,7 @@ func TestFollowerAsksTheNextSentinel(t *testing.T) {
 
 // With no Sentinel to name a master nothing is sent, so nothing can have happened.
 func TestFollowerWithoutMasterIsRefused(t *testing.T) {
-	f := testkit.NewFollower([]string{serve(t, "*-1\r\n"), testkit.Loopback(testkit.Ports(t))}, time.Second)
+	f := testkit.NewFollower([]string{serve(t, "*-1\r\n"), testkit.Loopback(testkit.Ports(t))}, 20*time.Second)
 	if _, outcome, err := f.Do("INCR", "a"); err == nil || outcome != testkit.Refused {
 		t.Errorf("outcome %v, error %v, want Refused and an error", outcome, err)
 	}
@@ -138,7 +139,7 @@ func TestFollowerAsksForTheRole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := testkit.NewFollower([]string{serve(t, string(testkit.AppendCommand(nil, host, port)))}, time.Second)
+	f := testkit.NewFollower([]string{serve(t, string(testkit.AppendCommand(nil, host, port)))}, 20*time.Second)
 	t.Cleanup(f.Close)
 	if _, outcome, err := f.Do("SET", "a", "b"); err == nil || outcome != testkit.Refused {
 		t.Errorf("outcome %v, error %v, want Refused and an error", outcome, err)
@@ -167,7 +168,7 @@ func TestProcessLife(t *testing.T) {
 	})
 	for starts := 1; starts <= 2; starts++ {
 		p.Start()
-		testkit.Eventually(t, 5*time.Second, "another line", func() error {
+		testkit.Eventually(t, 20*time.Second, "another line", func() error {
 			got := strings.Count(p.Tail(1000), "Started")
 			return testkit.Check(got == starts && p.LogLines("started", "here") == starts && p.LogContains("here"), "log is %q", p.Tail(100))
 		})
@@ -180,13 +181,13 @@ func TestProcessLife(t *testing.T) {
 	if cpu, err := testkit.CPUSeconds(p.Pid()); err != nil || cpu < 0 {
 		t.Errorf("CPUSeconds: %v, %v", cpu, err)
 	}
-	testkit.Eventually(t, 5*time.Second, "some memory is resident", func() error {
+	testkit.Eventually(t, 20*time.Second, "some memory is resident", func() error {
 		rss, err := testkit.ResidentBytes(p.Pid())
 		return errors.Join(err, testkit.Check(rss > 0, "%d bytes", rss))
 	})
 	p.Stop()
 	p.Cont()
-	if code := p.Term(5 * time.Second); code != -1 {
+	if code := p.Term(20 * time.Second); code != -1 {
 		t.Errorf("exit code %d after SIGTERM, want -1", code)
 	}
 	if err := syscall.Kill(p.Pid(), 0); err == nil {
@@ -225,7 +226,7 @@ func TestRedisOracle(t *testing.T) {
 	replica := testkit.StartReplica(t, master)
 	testkit.MustDial(t, master.Addr()).MustDo(t, "SET", "a", "b")
 	c := testkit.MustDial(t, replica.Addr())
-	testkit.Eventually(t, 5*time.Second, "the replica has the key", func() error {
+	testkit.Eventually(t, 20*time.Second, "the replica has the key", func() error {
 		r, err := c.Do("GET", "a")
 		if err != nil {
 			return err
@@ -331,9 +332,9 @@ func TestClientKnowsTheEnd(t *testing.T) {
 	if err := c.Send("PING"); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 5*time.Second, "the reply", func() error {
+	testkit.Eventually(t, 20*time.Second, "the reply", func() error {
 		_, err := c.ReadWithin(time.Second)
 		return err
 	})
-	testkit.Eventually(t, 5*time.Second, "the end", func() error { return testkit.Check(c.Ended(), "not seen") })
+	testkit.Eventually(t, 20*time.Second, "the end", func() error { return testkit.Check(c.Ended(), "not seen") })
 }
