@@ -89,10 +89,10 @@ func TestMasterReturnsInTheSameTerm(t *testing.T) {
 	idle.MustDo(t, "PING")
 	m.node.reign.steps.Add(1) // what opened the Proposer counts no more
 	m.node.roles.look()
-	if err := idle.Closed(time.Second); err != nil {
+	if err := idle.Closed(soon); err != nil {
 		t.Error(err)
 	}
-	testkit.Eventually(t, 2*time.Second, "writes go on", func() error { // connections end before the role does
+	testkit.Eventually(t, soon, "writes go on", func() error { // connections end before the role does
 		_, err := m.do("SET", "k", "v")
 		return err
 	})
@@ -107,7 +107,7 @@ func TestShutProposerIsOpenedAgain(t *testing.T) {
 	m := single(t)
 	for range 3 {
 		m.node.proposer.StepDown()
-		testkit.Eventually(t, 2*time.Second, "writes go on", func() error {
+		testkit.Eventually(t, soon, "writes go on", func() error {
 			_, err := m.do("SET", "k", "v")
 			return err
 		})
@@ -153,7 +153,7 @@ func TestFailureOfAPartStopsTheNode(t *testing.T) {
 	if err := m.wait(soon); !errors.Is(err, reason) || !errors.Is(err, errState) {
 		t.Errorf("the node ended with %v", err)
 	}
-	if err := c.Closed(time.Second); err != nil {
+	if err := c.Closed(soon); err != nil {
 		t.Error(err)
 	}
 }
@@ -168,7 +168,7 @@ func TestEndOfAPartStopsTheNode(t *testing.T) {
 	if err := m.wait(soon); err != nil {
 		t.Errorf("the node ended with %v", err)
 	}
-	if err := c.Closed(time.Second); err != nil {
+	if err := c.Closed(soon); err != nil {
 		t.Error(err)
 	}
 }
