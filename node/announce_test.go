@@ -141,42 +141,44 @@ func TestLocalAddressesAreWarnedOf(t *testing.T) {
 // CONFIG SET and SENTINEL CONFIG SET change what is announced, here and on the other
 // nodes, without a restart; subscribers hear of the move under every name.
 func TestAnnouncedAddressesChangeAtRunTime(t *testing.T) {
-	all := trio(t, nil, "master-name", "mymaster,sessions")
-	master := waitMaster(t, all...)
-	watcher := others(all, master)[0]
-	events := testkit.MustDial(t, watcher.sentinel())
-	events.MustDo(t, "SUBSCRIBE", "+switch-master")
-	master.dial().MustDo(t, "CONFIG", "SET", "replica-announce-ip", "192.0.2.7", "replica-announce-port", "7000")
-	sentinel := testkit.MustDial(t, master.sentinel())
-	sentinel.MustDo(t, "SENTINEL", "CONFIG", "SET", "announce-ip", "sentinel.example", "announce-port", "7001")
-	for _, name := range []string{"mymaster", "sessions"} {
-		moved, err := events.ReadWithin(soon)
-		if want := name + " 127.0.0.1 " + itoa(master.cfg.Port) + " 192.0.2.7 7000"; err != nil || string(moved.Elems[2].Text) != want {
-			t.Errorf("published %v, %v, want %s", moved, err, want)
+	steadily(t, func(t testing.TB, times []string) {
+		all := trio(t, nil, append([]string{"master-name", "mymaster,sessions"}, times...)...)
+		master := waitMaster(t, all...)
+		watcher := others(all, master)[0]
+		events := testkit.MustDial(t, watcher.sentinel())
+		events.MustDo(t, "SUBSCRIBE", "+switch-master")
+		master.dial().MustDo(t, "CONFIG", "SET", "replica-announce-ip", "192.0.2.7", "replica-announce-port", "7000")
+		sentinel := testkit.MustDial(t, master.sentinel())
+		sentinel.MustDo(t, "SENTINEL", "CONFIG", "SET", "announce-ip", "sentinel.example", "announce-port", "7001")
+		for _, name := range []string{"mymaster", "sessions"} {
+			moved, err := events.ReadWithin(soon)
+			if want := name + " 127.0.0.1 " + itoa(master.cfg.Port) + " 192.0.2.7 7000"; err != nil || string(moved.Elems[2].Text) != want {
+				t.Errorf("published %v, %v, want %s", moved, err, want)
+			}
 		}
-	}
-	testkit.Eventually(t, soon, "the new addresses are told everywhere and in the log", func() error {
-		r, err := ask(watcher.sentinel(), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "sessions")
-		if err != nil {
-			return err
+		testkit.Eventually(t, soon, "the new addresses are told everywhere and in the log", func() error {
+			r, err := ask(watcher.sentinel(), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "sessions")
+			if err != nil {
+				return err
+			}
+			list, err := ask(watcher.sentinel(), "SENTINEL", "SENTINELS", "mymaster")
+			if err != nil {
+				return err
+			}
+			recorded := watcher.node.members()[master.cfg.NodeID]
+			return errors.Join(
+				testkit.Check(slices.Equal(r.Strings(), []string{"192.0.2.7", "7000"}), "the master is at %v", r),
+				testkit.Check(strings.Contains(list.String(), `"sentinel.example" $"port" $"7001"`), "the Sentinels are %v", list),
+				testkit.Check(recorded.SentinelHost == "sentinel.example" && recorded.DataPort == 7000, "recorded is %+v", recorded),
+			)
+		})
+		if r, err := sentinel.Do("SENTINEL", "CONFIG", "SET", "announce-ip", "not a host"); err == nil && r.Type != '-' {
+			t.Errorf("%v", r)
 		}
-		list, err := ask(watcher.sentinel(), "SENTINEL", "SENTINELS", "mymaster")
-		if err != nil {
-			return err
+		if got := sentinel.MustDo(t, "SENTINEL", "CONFIG", "GET", "announce-ip").Strings(); !slices.Equal(got, []string{"announce-ip", "sentinel.example"}) {
+			t.Errorf("announce-ip is shown as %q", got)
 		}
-		recorded := watcher.node.members()[master.cfg.NodeID]
-		return errors.Join(
-			testkit.Check(slices.Equal(r.Strings(), []string{"192.0.2.7", "7000"}), "the master is at %v", r),
-			testkit.Check(strings.Contains(list.String(), `"sentinel.example" $"port" $"7001"`), "the Sentinels are %v", list),
-			testkit.Check(recorded.SentinelHost == "sentinel.example" && recorded.DataPort == 7000, "recorded is %+v", recorded),
-		)
 	})
-	if r, err := sentinel.Do("SENTINEL", "CONFIG", "SET", "announce-ip", "not a host"); err == nil && r.Type != '-' {
-		t.Errorf("%v", r)
-	}
-	if got := sentinel.MustDo(t, "SENTINEL", "CONFIG", "GET", "announce-ip").Strings(); !slices.Equal(got, []string{"announce-ip", "sentinel.example"}) {
-		t.Errorf("announce-ip is shown as %q", got)
-	}
 }
 
 // What SENTINEL SET changes is shown by this node under this name, and published.

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func disturb(m *member) {
 }
 
 // writeSome makes n entries.
-func writeSome(t *testing.T, master *member, n int) {
+func writeSome(t testing.TB, master *member, n int) {
 	t.Helper()
 	c := master.dial()
 	defer c.Close()
@@ -37,29 +38,32 @@ func (m *member) digests() respserver.DigestStatus { return m.node.Digests() }
 
 // P6: nodes that agree say so, on every node, and nobody raises an alarm.
 func TestCheckpointsAgree(t *testing.T) {
-	all := trio(t, nil, often...)
-	writeSome(t, waitMaster(t, all...), 100)
-	testkit.Eventually(t, soon, "a checkpoint all nodes agree on", func() error {
+	always := t
+	steadily(t, func(t testing.TB, times []string) {
+		all := trio(t, nil, slices.Concat(often, times)...)
+		writeSome(t, waitMaster(t, all...), 100)
+		testkit.Eventually(t, soon, "a checkpoint all nodes agree on", func() error {
+			for _, m := range all {
+				s := m.digests()
+				if s.Verdict != respserver.VerdictAgree || s.Agreed == 0 || len(s.Nodes) != 3 {
+					return fmt.Errorf("%s: %+v", m.cfg.NodeID, s)
+				}
+				if s.Nodes[0].ID != m.cfg.NodeID || s.Nodes[0].Found != s.Nodes[1].Found || s.Nodes[1].Found != s.Nodes[2].Kept {
+					return fmt.Errorf("%s: %+v", m.cfg.NodeID, s.Nodes)
+				}
+			}
+			return nil
+		})
+		reply := all[0].dial().MustDo(t, "RAFT", "DIGEST")
+		if len(reply.Elems) != 8 || string(reply.Elems[3].Text) != respserver.VerdictAgree {
+			t.Errorf("RAFT DIGEST answers %v", reply)
+		}
 		for _, m := range all {
-			s := m.digests()
-			if s.Verdict != respserver.VerdictAgree || s.Agreed == 0 || len(s.Nodes) != 3 {
-				return fmt.Errorf("%s: %+v", m.cfg.NodeID, s)
-			}
-			if s.Nodes[0].ID != m.cfg.NodeID || s.Nodes[0].Found != s.Nodes[1].Found || s.Nodes[1].Found != s.Nodes[2].Kept {
-				return fmt.Errorf("%s: %+v", m.cfg.NodeID, s.Nodes)
+			if m.node.audit.stats.differs.Load() || strings.Contains(m.log.String(), "digests differ") {
+				always.Errorf("%s raises an alarm", m.cfg.NodeID)
 			}
 		}
-		return nil
 	})
-	reply := all[0].dial().MustDo(t, "RAFT", "DIGEST")
-	if len(reply.Elems) != 8 || string(reply.Elems[3].Text) != respserver.VerdictAgree {
-		t.Errorf("RAFT DIGEST answers %v", reply)
-	}
-	for _, m := range all {
-		if m.node.audit.stats.differs.Load() || strings.Contains(m.log.String(), "digests differ") {
-			t.Errorf("%s raises an alarm", m.cfg.NodeID)
-		}
-	}
 }
 
 // P6: of three nodes the one whose state differs stops and says why; the others
@@ -67,40 +71,37 @@ func TestCheckpointsAgree(t *testing.T) {
 func TestOddNodeStops(t *testing.T) {
 	for _, role := range []string{"master", "replica"} {
 		t.Run(role, func(t *testing.T) {
-			all := trio(t, nil, often...)
-			odd := waitMaster(t, all...)
-			if role == "replica" {
-				odd = others(all, odd)[0]
-			}
-			rest := others(all, odd)
-			disturb(odd)
-			writer := make(chan struct{})
-			stopped := make(chan error, 1)
-			go func() { stopped <- odd.wait(soon) }()
-			go func() {
-				defer close(writer)
+			steadily(t, func(t testing.TB, times []string) {
+				all := trio(t, nil, slices.Concat(often, times)...)
+				odd := waitMaster(t, all...)
+				if role == "replica" {
+					odd = others(all, odd)[0]
+				}
+				rest := others(all, odd)
+				disturb(odd)
+				stopped := make(chan error, 1)
+				go func() { stopped <- odd.wait(soon) }()
 				for range 2000 {
 					for _, m := range all {
 						_, _ = m.do("SET", "k", "v") // only the master takes it
 					}
 					if strings.Contains(odd.log.String(), "is damaged") {
-						return
+						break
 					}
 				}
-			}()
-			<-writer
-			if err := <-stopped; !errors.Is(err, errDigest) || !strings.Contains(err.Error(), "at log index") {
-				t.Fatalf("%s ended with %v", odd.cfg.NodeID, err)
-			}
-			master := waitMaster(t, rest...)
-			writeSome(t, master, 100)
-			testkit.Eventually(t, soon, "the others agree", func() error {
-				for _, m := range rest {
-					if s := m.digests(); s.Verdict != respserver.VerdictAgree || m.node.audit.stats.differs.Load() {
-						return fmt.Errorf("%s: %+v", m.cfg.NodeID, s)
-					}
+				if err := <-stopped; !errors.Is(err, errDigest) || !strings.Contains(err.Error(), "at log index") {
+					t.Fatalf("%s ended with %v", odd.cfg.NodeID, err)
 				}
-				return nil
+				master := waitMaster(t, rest...)
+				writeSome(t, master, 100)
+				testkit.Eventually(t, soon, "the others agree", func() error {
+					for _, m := range rest {
+						if s := m.digests(); s.Verdict != respserver.VerdictAgree || m.node.audit.stats.differs.Load() {
+							return fmt.Errorf("%s: %+v", m.cfg.NodeID, s)
+						}
+					}
+					return nil
+				})
 			})
 		})
 	}
@@ -108,20 +109,22 @@ func TestOddNodeStops(t *testing.T) {
 
 // P6: with two digests nobody can say who is right: both go on and raise an alarm.
 func TestTwoDigestsRaiseAnAlarm(t *testing.T) {
-	all := trio(t, nil, often...)
-	master := waitMaster(t, all...)
-	gone := others(all, master)[0]
-	gone.halt()
-	disturb(master)
-	writeSome(t, master, 60)
-	for _, m := range others(all, gone) {
-		testkit.Eventually(t, soon, m.cfg.NodeID+" raises an alarm", func() error {
-			s := m.digests()
-			return testkit.Check(s.Verdict == respserver.VerdictDiffer && m.node.audit.stats.differs.Load() &&
-				strings.Contains(m.log.String(), "digests differ"), "%+v", s)
-		})
-	}
-	writeSome(t, waitMaster(t, others(all, gone)...), 5)
+	steadily(t, func(t testing.TB, times []string) {
+		all := trio(t, nil, slices.Concat(often, times)...)
+		master := waitMaster(t, all...)
+		gone := others(all, master)[0]
+		gone.halt()
+		disturb(master)
+		writeSome(t, master, 60)
+		for _, m := range others(all, gone) {
+			testkit.Eventually(t, soon, m.cfg.NodeID+" raises an alarm", func() error {
+				s := m.digests()
+				return testkit.Check(s.Verdict == respserver.VerdictDiffer && m.node.audit.stats.differs.Load() &&
+					strings.Contains(m.log.String(), "digests differ"), "%+v", s)
+			})
+		}
+		writeSome(t, waitMaster(t, others(all, gone)...), 5)
+	})
 }
 
 // A node alone compares its contents with its own record, and 0 compares nothing.

@@ -63,7 +63,7 @@ func total(writers []*writer) (n int64) {
 
 // equalDigests waits until all nodes have the same applied index, with the same
 // digest.
-func equalDigests(t *testing.T, all []*member) {
+func equalDigests(t testing.TB, all []*member) {
 	t.Helper()
 	testkit.Eventually(t, soon, "digests at an equal index are equal", func() error {
 		seen := map[string]string{}
@@ -80,54 +80,59 @@ func equalDigests(t *testing.T, all []*member) {
 // acknowledged is missing, and the old master comes back as a replica with the
 // same state.
 func TestFailover(t *testing.T) {
-	all := trio(t, nil)
-	master := waitMaster(t, all...)
-	rest := others(all, master)
-	events := testkit.MustDial(t, rest[0].sentinel())
-	events.MustDo(t, "SUBSCRIBE", "+switch-master")
-	writers, stop := startWriters(all, 4)
-	defer stop()
-	testkit.Eventually(t, soon, "writes go on", func() error {
-		return testkit.Check(total(writers) > 100, "%d", total(writers))
-	})
-	idle := master.dial()
-	idle.MustDo(t, "PING")
+	always := t
+	steadily(t, func(t testing.TB, times []string) {
+		all := trio(t, nil, times...)
+		master := waitMaster(t, all...)
+		rest := others(all, master)
+		events := testkit.MustDial(t, rest[0].sentinel())
+		events.MustDo(t, "SUBSCRIBE", "+switch-master")
+		writers, stop := startWriters(all, 4)
+		defer stop()
+		testkit.Eventually(t, soon, "writes go on", func() error {
+			return testkit.Check(total(writers) > 100, "%d", total(writers))
+		})
+		idle := master.dial()
+		idle.MustDo(t, "PING")
 
-	halted := testkit.Now()
-	master.halt()
-	if err := idle.Closed(time.Second); err != nil {
-		t.Errorf("a client of the old master: %v", err)
-	}
-	event, err := events.ReadWithin(soon)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("+switch-master came %v after the master was told to stop", testkit.Now()-halted)
-	next := announced(t, rest, event)
-	if got := fmt.Sprintf("mymaster 127.0.0.1 %d 127.0.0.1 %d", master.cfg.Port, next.cfg.Port); string(event.Elems[2].Text) != got {
-		t.Errorf("+switch-master says %s, want %s", event.Elems[2].Text, got)
-	}
-	before := total(writers)
-	testkit.Eventually(t, soon, "writes go on at the new master", func() error {
-		return testkit.Check(total(writers) > before+100, "%d of %d", total(writers), before)
-	})
-	master.start()
-	waitWhole(t, all)
-	stop()
-	equalDigests(t, all)
-	for _, w := range writers {
-		for _, m := range all { // replicas answer too, from the same state
-			r, err := m.do("GET", w.key)
-			if err != nil || r.Int() < w.acked.Load() {
-				t.Errorf("%s has %s = %v, %v; %d was acknowledged", m.cfg.NodeID, w.key, r, err, w.acked.Load())
+		halted := testkit.Now()
+		master.halt()
+		if err := idle.Closed(soon); err != nil {
+			t.Errorf("a client of the old master: %v", err)
+		}
+		event, err := events.ReadWithin(soon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("+switch-master came %v after the master was told to stop", testkit.Now()-halted)
+		next := announced(t, rest, event)
+		if got := fmt.Sprintf("mymaster 127.0.0.1 %d 127.0.0.1 %d", master.cfg.Port, next.cfg.Port); string(event.Elems[2].Text) != got {
+			t.Errorf("+switch-master says %s, want %s", event.Elems[2].Text, got)
+		}
+		before := total(writers)
+		testkit.Eventually(t, soon, "writes go on at the new master", func() error {
+			return testkit.Check(total(writers) > before+100, "%d of %d", total(writers), before)
+		})
+		master.start()
+		waitWhole(t, all)
+		stop()
+		equalDigests(always, all)
+		for _, w := range writers {
+			for _, m := range all { // replicas answer too, from the same state
+				r, err := m.do("GET", w.key)
+				if err != nil {
+					t.Errorf("%s: GET answers %v", m.cfg.NodeID, err)
+				} else if r.Int() < w.acked.Load() {
+					always.Errorf("%s has %s = %v; %d was acknowledged", m.cfg.NodeID, w.key, r, w.acked.Load())
+				}
 			}
 		}
-	}
+	})
 }
 
 // announced is the node that an event names as master. It must serve as such at
 // the moment the event is there, and the Sentinel port that told it must agree.
-func announced(t *testing.T, nodes []*member, event testkit.Reply) *member {
+func announced(t testing.TB, nodes []*member, event testkit.Reply) *member {
 	t.Helper()
 	words := strings.Fields(string(event.Elems[2].Text))
 	for _, m := range nodes {
@@ -140,7 +145,7 @@ func announced(t *testing.T, nodes []*member, event testkit.Reply) *member {
 		if _, err := m.do("SET", "announced", "1"); err != nil {
 			t.Errorf("the new master answers SET with %v", err)
 		}
-		if addr, err := testkit.AskSentinel(nodes[0].sentinel()); err != nil || addr != m.data() {
+		if addr, err := masterOf(nodes[0].sentinel()); err != nil || addr != m.data() {
 			t.Errorf("the Sentinel port that announced %s names %q, %v", m.data(), addr, err)
 		}
 		return m
@@ -154,41 +159,49 @@ func announced(t *testing.T, nodes []*member, event testkit.Reply) *member {
 func TestLostMajority(t *testing.T) {
 	for _, role := range []string{"master", "slave"} {
 		t.Run(role, func(t *testing.T) {
-			all := trio(t, nil)
-			last := waitMaster(t, all...)
-			last.dial().MustDo(t, "SET", "kept", "value")
-			if role == "slave" {
-				last = others(all, last)[0]
-			}
-			rest := others(all, last)
-			sentinel := testkit.MustDial(t, last.sentinel())
-			sentinel.MustDo(t, "PING")
-			data := last.dial()
-			data.MustDo(t, "PING")
-			for _, m := range rest {
-				m.halt()
-			}
-			const most = 2 * time.Second
-			if err := sentinel.Closed(most); err != nil {
-				t.Errorf("a Sentinel client without a majority: %v", err)
-			}
-			if role == "master" {
-				if err := data.Closed(most); err != nil {
-					t.Errorf("a client of the master without a majority: %v", err)
-				}
-			}
-			alone(t, last)
-			rest[0].start()
-			next := waitMaster(t, last, rest[0])
-			if r, err := next.do("GET", "kept"); err != nil || string(r.Text) != "value" {
-				t.Errorf("GET answers %v, %v after the majority is back", r, err)
-			}
+			steadily(t, func(story testing.TB, times []string) { lostMajority(t, story, role, times) })
 		})
 	}
 }
 
+// lostMajority is the story of a node that had the role. What is told to always is no
+// matter of time.
+func lostMajority(always, t testing.TB, role string, times []string) {
+	t.Helper()
+	all := trio(t, nil, times...)
+	last := waitMaster(t, all...)
+	last.dial().MustDo(t, "SET", "kept", "value")
+	if role == "slave" {
+		last = others(all, last)[0]
+	}
+	rest := others(all, last)
+	sentinel := testkit.MustDial(t, last.sentinel())
+	sentinel.MustDo(t, "PING")
+	data := last.dial()
+	data.MustDo(t, "PING")
+	for _, m := range rest {
+		m.halt()
+	}
+	if err := sentinel.Closed(soon); err != nil {
+		t.Errorf("a Sentinel client without a majority: %v", err)
+	}
+	if role == "master" {
+		if err := data.Closed(soon); err != nil { // it may not be the master any more
+			t.Errorf("a client of the master without a majority: %v", err)
+		}
+	}
+	alone(always, t, last)
+	rest[0].start()
+	next := waitMaster(t, last, rest[0])
+	if r, err := next.do("GET", "kept"); err != nil {
+		t.Errorf("GET answers %v after the majority is back", err)
+	} else if string(r.Text) != "value" {
+		always.Errorf("GET answers %v after the majority is back", r)
+	}
+}
+
 // alone wants of a node that it says nothing which takes a majority.
-func alone(t *testing.T, m *member) {
+func alone(always, t testing.TB, m *member) {
 	t.Helper()
 	if r, err := ask(m.sentinel(), "PING"); err == nil {
 		t.Errorf("the Sentinel port answers %v without a majority", r)
@@ -196,11 +209,13 @@ func alone(t *testing.T, m *member) {
 	if role, err := testkit.Role(m.data()); err != nil || role != "slave" {
 		t.Errorf("without a majority ROLE says %s, %v", role, err)
 	}
-	if r, err := m.do("SET", "kept", "lost"); err == nil || !strings.HasPrefix(err.Error(), "READONLY ") {
-		t.Errorf("without a majority SET answers %v, %v", r, err)
+	if r, err := m.do("SET", "kept", "lost"); err == nil {
+		always.Errorf("without a majority SET answers %v", r)
+	} else if !strings.HasPrefix(err.Error(), "READONLY ") {
+		t.Errorf("without a majority SET answers %v", err)
 	}
 	if err := m.node.Leader(t.Context()); err == nil {
-		t.Error("/leader says yes without a majority")
+		always.Error("/leader says yes without a majority")
 	}
 	if err := m.node.Ready(t.Context()); err == nil {
 		t.Error("/readyz says yes without a master")
@@ -213,31 +228,33 @@ func alone(t *testing.T, m *member) {
 // Settings of the whole cluster are changed at the master, arrive everywhere, and
 // are no surprise to anybody.
 func TestReplicatedSettings(t *testing.T) {
-	all := trio(t, nil)
-	master := waitMaster(t, all...)
-	if _, err := others(all, master)[0].do("CONFIG", "SET", "proto-max-bulk-len", "2mb"); err == nil {
-		t.Error("a replica changes a setting of the cluster")
-	}
-	if _, err := master.do("CONFIG", "SET", "proto-max-bulk-len", "2mb"); err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range all {
-		testkit.Eventually(t, soon, "the setting arrives at "+m.cfg.NodeID, func() error {
-			r, err := m.do("CONFIG", "GET", "proto-max-bulk-len")
-			return errors.Join(err, testkit.Check(string(r.Map()["proto-max-bulk-len"].Text) == "2097152", "it has %v", r))
-		})
-		c := m.dial()
-		if err := c.SendBytes([]byte("*2\r\n$4\r\nECHO\r\n$3000000\r\n")); err != nil {
+	steadily(t, func(t testing.TB, times []string) {
+		all := trio(t, nil, times...)
+		master := waitMaster(t, all...)
+		if _, err := others(all, master)[0].do("CONFIG", "SET", "proto-max-bulk-len", "2mb"); err == nil {
+			t.Error("a replica changes a setting of the cluster")
+		}
+		if _, err := master.do("CONFIG", "SET", "proto-max-bulk-len", "2mb"); err != nil {
 			t.Fatal(err)
 		}
-		if r, err := c.Read(); err != nil || !strings.Contains(r.String(), "invalid bulk length") {
-			t.Errorf("%s answers %v, %v to a bulk above its limit", m.cfg.NodeID, r, err)
+		for _, m := range all {
+			testkit.Eventually(t, soon, "the setting arrives at "+m.cfg.NodeID, func() error {
+				r, err := m.do("CONFIG", "GET", "proto-max-bulk-len")
+				return errors.Join(err, testkit.Check(string(r.Map()["proto-max-bulk-len"].Text) == "2097152", "it has %v", r))
+			})
+			c := m.dial()
+			if err := c.SendBytes([]byte("*2\r\n$4\r\nECHO\r\n$3000000\r\n")); err != nil {
+				t.Fatal(err)
+			}
+			if r, err := c.Read(); err != nil || !strings.Contains(r.String(), "invalid bulk length") {
+				t.Errorf("%s answers %v, %v to a bulk above its limit", m.cfg.NodeID, r, err)
+			}
+			if got := strings.Contains(m.log.String(), "settings are used instead"); got {
+				t.Errorf("%s is surprised by a setting that was changed on purpose", m.cfg.NodeID)
+			}
 		}
-		if got := strings.Contains(m.log.String(), "settings are used instead"); got {
-			t.Errorf("%s is surprised by a setting that was changed on purpose", m.cfg.NodeID)
-		}
-	}
-	equalDigests(t, all)
+		equalDigests(t, all)
+	})
 }
 
 // decided asks the master until it has accepted a command or found it too big: on a
@@ -260,15 +277,18 @@ func decided(t *testing.T, all []*member, args ...string) (id string, err error)
 func TestClusterSettingsWin(t *testing.T) {
 	all := trio(t, map[string][]string{"n2": {"max-entry-bytes", "2mb"}, "n3": {"max-entry-bytes", "3mb"}}, "max-entry-bytes", "2mb")
 	var seed string
-	for _, m := range all {
-		testkit.Eventually(t, soon, "settings are equal", func() error {
+	testkit.Eventually(t, soon, "settings are equal", func() error {
+		seen := map[string]bool{}
+		for _, m := range all {
 			r, err := m.do("CONFIG", "GET", "max-entry-bytes")
-			if seed == "" {
-				seed = string(r.Map()["max-entry-bytes"].Text)
+			if err != nil {
+				return err
 			}
-			return errors.Join(err, testkit.Check(string(r.Map()["max-entry-bytes"].Text) == seed, "%v, want %s", r, seed))
-		})
-	}
+			seed = string(r.Map()["max-entry-bytes"].Text)
+			seen[seed] = true
+		}
+		return testkit.Check(len(seen) == 1, "%v", seen)
+	})
 	differs := 0
 	for _, m := range all {
 		if m.info()["settings_differ_from_cluster"] == "1" {
@@ -297,23 +317,25 @@ func TestClusterSettingsWin(t *testing.T) {
 // Every node records how it is reached, and a node that comes back elsewhere is
 // recorded anew.
 func TestMemberRecords(t *testing.T) {
-	all := trio(t, nil)
-	master := waitMaster(t, all...)
-	moved := others(all, master)[0]
-	moved.halt()
-	spare := testkit.Ports(t)
-	moved.cfg.Port, moved.cfg.SentinelPort = spare, spare+1
-	moved.start()
-	for _, m := range all {
-		testkit.Eventually(t, soon, m.cfg.NodeID+" has the new address", func() error {
-			got := m.node.members()[moved.cfg.NodeID]
-			return testkit.Check(got.DataPort == spare && got.SentinelPort == spare+1, "it has %+v", got)
-		})
-	}
-	waitWhole(t, all)
-	equalDigests(t, all)
-	replicas, err := ask(master.sentinel(), "SENTINEL", "REPLICAS", "mymaster")
-	if err != nil || !strings.Contains(replicas.String(), moved.data()) {
-		t.Errorf("the Sentinel port shows %v, %v", replicas, err)
-	}
+	steadily(t, func(t testing.TB, times []string) {
+		all := trio(t, nil, times...)
+		master := waitMaster(t, all...)
+		moved := others(all, master)[0]
+		moved.halt()
+		spare := testkit.Ports(t)
+		moved.cfg.Port, moved.cfg.SentinelPort = spare, spare+1
+		moved.start()
+		for _, m := range all {
+			testkit.Eventually(t, soon, m.cfg.NodeID+" has the new address", func() error {
+				got := m.node.members()[moved.cfg.NodeID]
+				return testkit.Check(got.DataPort == spare && got.SentinelPort == spare+1, "it has %+v", got)
+			})
+		}
+		waitWhole(t, all)
+		equalDigests(t, all)
+		replicas, err := ask(master.sentinel(), "SENTINEL", "REPLICAS", "mymaster")
+		if err != nil || !strings.Contains(replicas.String(), moved.data()) {
+			t.Errorf("the Sentinel port shows %v, %v", replicas, err)
+		}
+	})
 }

@@ -70,7 +70,7 @@ var descText = regexp.MustCompile(`fqName: "([^"]+)", help: "([^"]*)".*variableL
 
 // described are the metrics of a node as its collectors describe them: labels and
 // meaning by name.
-func described(t *testing.T) map[string][2]string {
+func described(t testing.TB) map[string][2]string {
 	t.Helper()
 	descs := make(chan *prometheus.Desc, 1000)
 	newCollector(nil).Describe(descs)

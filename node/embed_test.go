@@ -96,7 +96,7 @@ func TestNodeServesItsProgramWithoutListeners(t *testing.T) {
 	if err := i.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := c.Closed(time.Second); err != nil {
+	if err := c.Closed(soon); err != nil {
 		t.Error(err)
 	}
 	if _, err := i.Dial(t.Context()); !errors.Is(err, net.ErrClosed) {
@@ -120,20 +120,20 @@ func TestAnyPort(t *testing.T) {
 	if info := testkit.ParseInfo(string(c.MustDo(t, "INFO").Text)); info["tcp_port"] != port {
 		t.Errorf("INFO says tcp_port:%s, want %s", info["tcp_port"], port)
 	}
-	if addr, err := testkit.AskSentinel(i.SentinelAddr().String()); err != nil || addr != data {
+	if addr, err := masterOf(i.SentinelAddr().String()); err != nil || addr != data {
 		t.Errorf("the Sentinel port names %q, %v; want %s", addr, err, data)
 	}
 	if len(i.node.sockets.data) == 2 {
 		testkit.MustDial(t, net.JoinHostPort("::1", port)).MustDo(t, "PING")
 	}
-	resp, err := http.Get("http://" + i.MetricsAddr().String() + "/readyz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Errorf("/readyz answers %s", resp.Status)
-	}
+	testkit.Eventually(t, soon, "/readyz", func() error {
+		resp, err := http.Get("http://" + i.MetricsAddr().String() + "/readyz")
+		if err != nil {
+			return err
+		}
+		_ = resp.Body.Close()
+		return testkit.Check(resp.StatusCode == http.StatusOK, "it answers %s", resp.Status)
+	})
 }
 
 // Listeners of the program are used, announced, and closed with the node.
@@ -143,7 +143,7 @@ func TestOwnListeners(t *testing.T) {
 	if i.DataAddr() != data.Addr() || i.SentinelAddr() != sentinel.Addr() || i.MetricsAddr() != metrics.Addr() {
 		t.Errorf("it listens at %v, %v, %v", i.DataAddr(), i.SentinelAddr(), i.MetricsAddr())
 	}
-	if addr, err := testkit.AskSentinel(sentinel.Addr().String()); err != nil || addr != data.Addr().String() {
+	if addr, err := masterOf(sentinel.Addr().String()); err != nil || addr != data.Addr().String() {
 		t.Errorf("the Sentinel port names %q, %v; want %v", addr, err, data.Addr())
 	}
 	if err := i.Close(); err != nil {
@@ -162,7 +162,7 @@ func TestAnnouncedAddressesGoFirst(t *testing.T) {
 		Directives: local(t, "replica-announce-ip", "2001:db8::7", "replica-announce-port", "7"),
 		Data:       AnyPort(), Sentinel: On(listenTCP(t, "127.0.0.1:0")), Metrics: Nowhere(),
 	})
-	if addr, err := testkit.AskSentinel(i.SentinelAddr().String()); err != nil || addr != "[2001:db8::7]:7" {
+	if addr, err := masterOf(i.SentinelAddr().String()); err != nil || addr != "[2001:db8::7]:7" {
 		t.Errorf("the Sentinel port names %q, %v", addr, err)
 	}
 }
@@ -250,7 +250,7 @@ func TestShutdownEndsTheInstance(t *testing.T) {
 	if err := i.WaitReady(t.Context()); !errors.Is(err, errEnded) {
 		t.Errorf("WaitReady: %v", err)
 	}
-	if err := c.Closed(time.Second); err != nil {
+	if err := c.Closed(soon); err != nil {
 		t.Error(err)
 	}
 }
@@ -289,10 +289,11 @@ func TestStuckNodeIsNotAlive(t *testing.T) {
 func TestHTTPHandler(t *testing.T) {
 	i := opened(t, Config{Directives: local(t), Data: Nowhere(), Sentinel: Nowhere(), Metrics: Nowhere()})
 	for path, want := range map[string]string{"/metrics": "holdfast_leader 1", "/leader": "ok"} {
-		w := httptest.NewRecorder()
-		i.HTTPHandler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
-		if text, _ := io.ReadAll(w.Body); w.Code != http.StatusOK || !strings.Contains(string(text), want) {
-			t.Errorf("%s answers %d without %q", path, w.Code, want)
-		}
+		testkit.Eventually(t, soon, path, func() error {
+			w := httptest.NewRecorder()
+			i.HTTPHandler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
+			text, err := io.ReadAll(w.Body)
+			return errors.Join(err, testkit.Check(w.Code == http.StatusOK && strings.Contains(string(text), want), "it answers %d without %q", w.Code, want))
+		})
 	}
 }

@@ -87,9 +87,12 @@ func ExampleOpen_threeNodes() {
 
 	client := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "mymaster", SentinelAddrs: sentinels})
 	defer client.Close()
-	if err := client.Set(ctx, "session:1", "ada", time.Hour).Err(); err != nil {
-		log.Fatal(err)
+	persist := func(command func() error) {
+		for err := command(); err != nil && ctx.Err() == nil; { // another node takes over in a second
+			err = command()
+		}
 	}
+	persist(func() error { return client.Set(ctx, "session:1", "ada", time.Hour).Err() })
 	for _, n := range nodes {
 		if n.Leader(ctx) == nil { // the master goes
 			if err := n.Close(); err != nil {
@@ -98,10 +101,13 @@ func ExampleOpen_threeNodes() {
 			break
 		}
 	}
-	for err = client.Set(ctx, "session:2", "grace", time.Hour).Err(); err != nil && ctx.Err() == nil; {
-		err = client.Set(ctx, "session:2", "grace", time.Hour).Err() // another node takes over in a second
-	}
-	fmt.Println(client.MGet(ctx, "session:1", "session:2").Val()...)
+	persist(func() error { return client.Set(ctx, "session:2", "grace", time.Hour).Err() })
+	var names []any
+	persist(func() (err error) {
+		names, err = client.MGet(ctx, "session:1", "session:2").Result()
+		return err
+	})
+	fmt.Println(names...)
 	// Output: ada grace
 }
 

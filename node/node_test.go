@@ -32,7 +32,7 @@ func TestSingleNodeServesAndRestarts(t *testing.T) {
 	if got := c.MustDo(t, "CONFIG", "GET", "databases").Map()["databases"]; string(got.Text) != "16" {
 		t.Errorf("CONFIG GET databases answers %v", got)
 	}
-	if addr, err := testkit.AskSentinel(m.sentinel()); err != nil || addr != m.data() {
+	if addr, err := masterOf(m.sentinel()); err != nil || addr != m.data() {
 		t.Errorf("the Sentinel port names %q, %v", addr, err)
 	}
 	digest := m.info()["raft_digest"]

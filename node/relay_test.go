@@ -78,6 +78,16 @@ func (f *far) Versions(_ context.Context, _ int, keys [][]byte) ([]uint64, error
 	return make([]uint64, len(keys)), nil
 }
 
+// holds waits until there is something that is never answered: it is under way.
+func (f *far) holds(tb testing.TB) {
+	tb.Helper()
+	testkit.Eventually(tb, soon, "the other node has it", func() error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return testkit.Check(len(f.pending) > 0, "it does not")
+	})
+}
+
 // relayRig is a relay of node n1 between its own Proposer and others.
 type relayRig struct {
 	*relay
@@ -261,9 +271,9 @@ func TestUnansweredCommandsAreInDoubt(t *testing.T) {
 	r.set(wayRemote)
 	r.connect(t.Context(), "n2")
 	b := r.submit("a", "b")
+	r.nodes["n2"].holds(t)
 	there, _ := r.conns.Load("n2")
 	r.follow("n3")
-	testkit.Pause(t.Context(), 20*time.Millisecond) // it is under way
 	_ = there.(net.Conn).Close()
 	r.want(b, command.InDoubt, command.InDoubt)
 	if got := r.nodes["n3"].words(); len(got) != 0 {
@@ -279,6 +289,7 @@ func TestLostNodesAreNotWaitedFor(t *testing.T) {
 	r.set(wayRemote)
 	r.connect(t.Context(), "n2")
 	b := r.submit("a", "b")
+	r.nodes["n2"].holds(t)
 	r.follow("n3")
 	r.lose("n3") // there is no connection to it yet
 	select {
@@ -297,14 +308,16 @@ func TestLostNodesAreNotWaitedFor(t *testing.T) {
 // P8: a master that cannot be reached is not dialed for so long that the next one comes
 // too late.
 func TestDeadMastersAreNotDialedForLong(t *testing.T) {
-	r := newRelayRig(t)
-	r.cfg.patience = 50 * time.Millisecond
-	r.deaf.Store("n2", true)
-	r.set(wayRemote)
-	b := r.submit("a")
-	testkit.Pause(t.Context(), 20*time.Millisecond) // it is dialed
-	r.follow("n3")
-	testkit.Within(t, passBound/2, "the next master's answer", func() { r.want(b, command.Replied) })
+	testkit.Tries(t, 5, func(t testing.TB) {
+		r := newRelayRig(t)
+		r.cfg.patience = 50 * time.Millisecond
+		r.deaf.Store("n2", true)
+		r.set(wayRemote)
+		b := r.submit("a")
+		testkit.Pause(t.Context(), 20*time.Millisecond) // it is dialed
+		r.follow("n3")
+		testkit.Within(t, passBound/2, "the next master's answer", func() { r.want(b, command.Replied) })
+	})
 }
 
 // What the master says to be in doubt stays so.
@@ -344,23 +357,31 @@ func TestWithoutMasterCommandsAreRefused(t *testing.T) {
 	}
 }
 
+// attempts are how many a command may make that waits since then.
+func attempts(since time.Duration) int64 {
+	return 20 + int64((testkit.Now()-since)/(passPauseMost*2/3))
+}
+
 // P8: who waits for a master does not keep the processors busy that are to elect one.
 func TestWaitingForAMasterCostsLittle(t *testing.T) {
-	r := newRelayRig(t)
-	r.follow("")
-	r.set(wayRemote)
-	var looks atomic.Int64
-	r.cfg.master = func() string {
-		looks.Add(1)
-		return *r.master.Load()
-	}
-	b := r.submit("a")
-	testkit.Pause(t.Context(), 320*time.Millisecond)
-	if got := looks.Load(); got > 40 {
-		t.Errorf("%d looks for a master", got)
-	}
-	r.follow("n2")
-	r.want(b, command.Replied)
+	testkit.Tries(t, 3, func(t testing.TB) { // it waits for passBound
+		r := newRelayRig(t)
+		r.follow("")
+		r.set(wayRemote)
+		var looks atomic.Int64
+		r.cfg.master = func() string {
+			looks.Add(1)
+			return *r.master.Load()
+		}
+		began := testkit.Now()
+		b := r.submit("a")
+		testkit.Pause(t.Context(), 320*time.Millisecond)
+		if got := looks.Load(); got > attempts(began) {
+			t.Errorf("%d looks for a master", got)
+		}
+		r.follow("n2")
+		r.want(b, command.Replied)
+	})
 }
 
 // P8: nor does who is refused again and again, because the old master is still named.
@@ -368,9 +389,10 @@ func TestAskingAnOldMasterCostsLittle(t *testing.T) {
 	r := newRelayRig(t)
 	r.nodes["n2"].set(command.Refused)
 	r.set(wayRemote)
+	began := testkit.Now()
 	b := r.submit("a")
 	testkit.Pause(t.Context(), 320*time.Millisecond)
-	if got := r.stats.again.Load(); got > 40 {
+	if got := r.stats.again.Load(); int64(got) > attempts(began) {
 		t.Errorf("%d attempts", got)
 	}
 	r.follow("n3")
@@ -379,15 +401,17 @@ func TestAskingAnOldMasterCostsLittle(t *testing.T) {
 
 // A node that becomes master while a command looks for one takes it itself.
 func TestNewMasterTakesItsOwnCommands(t *testing.T) {
-	r := newRelayRig(t)
-	r.follow("")
-	r.set(wayRemote)
-	b := r.submit("a")
-	r.follow("n1")
-	r.want(b, command.Replied)
-	if len(r.here) != 1 {
-		t.Errorf("%v were carried out here", r.here)
-	}
+	testkit.Tries(t, 3, func(t testing.TB) { // it waits for passBound
+		r := newRelayRig(t)
+		r.follow("")
+		r.set(wayRemote)
+		b := r.submit("a")
+		r.follow("n1")
+		r.want(b, command.Replied)
+		if len(r.here) != 1 {
+			t.Errorf("%v were carried out here", r.here)
+		}
+	})
 }
 
 // A client that waits for replicas on a node that passes on hears of them also when that
@@ -423,17 +447,21 @@ func TestAbandonedCommandsAreDropped(t *testing.T) {
 // A client may end its side of the connection when it has sent everything: what it has
 // asked is passed on, unless the master changes as planned and it may have heard of that.
 func TestHalfClosedClientsAreServed(t *testing.T) {
-	for parting, want := range map[bool]command.Outcome{false: command.Replied, true: command.InDoubt} {
+	story := func(t testing.TB, parting bool, want command.Outcome) {
 		r := newRelayRig(t)
 		r.parts.Store(parting)
 		r.set(wayRemote)
-		for range 2 { // with a connection to the master, and before there is one
+		for range 2 { // before there is a connection to the master, and with one
 			b := r.setOf("a")
 			b.Abandoned = func() bool { return true }
 			r.Submit(b)
 			r.want(b, want)
 		}
 	}
+	story(t, true, command.InDoubt)
+	testkit.Tries(t, 10, func(t testing.TB) { // after lateAfter it might have given up
+		story(t, false, command.Replied)
+	})
 }
 
 // P8: what waits for a master to take it is not carried out either once its client has

@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/cluster"
+	"github.com/holdfast/holdfast/internal/clock"
 	"github.com/holdfast/holdfast/internal/testkit"
 	"github.com/holdfast/holdfast/store"
 )
 
-// still is a node that was opened but does not run: the test gives it views.
+// still is a node that was opened but does not run: the test gives it views, and passes
+// its time.
 func still(t *testing.T, directives ...string) *Node {
 	t.Helper()
 	m := &member{tb: t, cfg: *conf(t, "n1", testkit.Ports(t), directives...)}
@@ -23,6 +25,8 @@ func still(t *testing.T, directives ...string) *Node {
 			t.Error(err)
 		}
 	})
+	n.clock = &clock.Fake{}
+	n.passes(time.Hour)
 	members := map[string]store.Member{}
 	for i, id := range []string{"n1", "n2", "n3"} {
 		members[id] = store.Member{ID: id, RunID: strings.Repeat(id, 20), DataHost: "10.0.0." + itoa(i+1), DataPort: 6379, SentinelHost: "10.0.0." + itoa(i+1), SentinelPort: 26379}
@@ -30,6 +34,9 @@ func still(t *testing.T, directives ...string) *Node {
 	n.system.Store(&store.System{Members: members, Settings: n.configured})
 	return n
 }
+
+// passes has the time of a node that does not run pass.
+func (n *Node) passes(d time.Duration) { n.clock.(*clock.Fake).Advance(d) }
 
 // elected is the view of a node that raft has elected in term.
 func elected(term uint64) cluster.View {
@@ -104,7 +111,7 @@ func TestMasterNeedsTheClustersAgreement(t *testing.T) {
 	n := still(t)
 	n.openFor(5)
 	n.follow(elected(5))
-	n.roles.since -= n.masterBound()
+	n.passes(n.masterBound())
 	n.follow(elected(5))
 	if n.roles.Role().Master {
 		t.Error("it is still master")

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/holdfast/holdfast/internal/testkit"
 )
@@ -43,7 +42,7 @@ func TestUnixSocketServes(t *testing.T) {
 		t.Errorf("the socket is %v, %v", info, err)
 	}
 	m.halt()
-	if err := c.Closed(time.Second); err != nil {
+	if err := c.Closed(soon); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {

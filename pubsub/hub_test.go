@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/holdfast/holdfast/internal/glob"
+	"github.com/holdfast/holdfast/internal/testkit"
 	"github.com/holdfast/holdfast/pubsub"
 )
 
@@ -26,7 +27,7 @@ func show(messages []pubsub.Message) []string {
 	return texts
 }
 
-func check[T any](t *testing.T, what string, got, want T) {
+func check[T any](t testing.TB, what string, got, want T) {
 	t.Helper()
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%s: %v, want %v", what, got, want)
@@ -175,6 +176,20 @@ func TestHardPatternsKeepNobodyWaiting(t *testing.T) {
 // what those of one subscriber take for one message is bounded, and publishing is
 // quick however many there are.
 func TestManyHardPatternsKeepNobodyWaiting(t *testing.T) {
+	always, most := t, 200*time.Millisecond
+	if underRace {
+		most = 500 * time.Millisecond // a third of what the patterns take together
+	}
+	testkit.Tries(t, 8, func(t testing.TB) {
+		if took := publishAmongHardPatterns(always); took > most {
+			t.Errorf("publishing took %v", took)
+		}
+	})
+}
+
+// publishAmongHardPatterns is how long it takes to publish where there are very many.
+func publishAmongHardPatterns(t testing.TB) time.Duration {
+	t.Helper()
 	hub := pubsub.NewHub(pubsub.Limits{})
 	closed := 0
 	bad, good, shares := hub.Subscriber(func() { closed++ }), hub.Subscriber(nil), hub.Subscriber(nil)
@@ -187,33 +202,34 @@ func TestManyHardPatternsKeepNobodyWaiting(t *testing.T) {
 	}
 	good.PSubscribe("*")
 	start := time.Now()
-	check(t, "receivers", hub.Publish("+switch-master", []byte("x")), 1)
-	if took := time.Since(start); took > 200*time.Millisecond {
-		t.Errorf("publishing took %v", took)
-	}
+	receivers := hub.Publish("+switch-master", []byte("x"))
+	took := time.Since(start)
+	check(t, "receivers", receivers, 1)
 	check(t, "closed", closed, 1)
 	check(t, "messages", show(good.Take(nil)), []string{"*|+switch-master|x"})
 	check(t, "patterns left", hub.NumPat(), 10_002)
 	check(t, "receivers of another", hub.Publish("user:77:x", nil), 2)
+	return took
 }
 
 // P7. Leaving costs the same however many patterns there are: a client that goes
 // with very many does not hold up the others.
 func TestLeavingManyPatternsIsQuick(t *testing.T) {
-	const patterns = 300_000
-	hub := pubsub.NewHub(pubsub.Limits{})
-	stays, goes := hub.Subscriber(nil), hub.Subscriber(nil)
-	for i := range patterns {
-		stays.PSubscribe(fmt.Sprint("s", i))
-		goes.PSubscribe(fmt.Sprint("g", i))
+	always, patterns := t, 300_000
+	if testing.Short() {
+		patterns = 100_000
 	}
-	start := time.Now()
-	goes.Close()
-	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("closing took %v", took)
-	}
-	check(t, "patterns left", hub.NumPat(), patterns)
-	check(t, "receivers", hub.Publish("s7", nil), 1)
+	testkit.Tries(t, 3, func(t testing.TB) {
+		hub := pubsub.NewHub(pubsub.Limits{})
+		stays, goes := hub.Subscriber(nil), hub.Subscriber(nil)
+		for i := range patterns {
+			stays.PSubscribe(fmt.Sprint("s", i))
+			goes.PSubscribe(fmt.Sprint("g", i))
+		}
+		testkit.Within(t, 5*time.Second, "closing", goes.Close)
+		check(always, "patterns left", hub.NumPat(), patterns)
+		check(always, "receivers", hub.Publish("s7", nil), 1)
+	})
 }
 
 // Limits given later hold from the next message on.
