@@ -98,11 +98,16 @@ func (p *passage) send() bool {
 }
 
 // take ends the requests of the part as the master says. What it has refused because
-// it is not the master is to be sent again, unless something before it is in doubt.
+// it is not the master is to be sent again, unless something before it is in doubt or the
+// client has waited long enough.
 func (p *passage) take(list []forward.Ending) {
 	doubt := false
 	for i, e := range list {
 		if e.Outcome == command.Refused && !doubt && notMaster(list[i:]) {
+			if clock.Mono() >= p.until {
+				p.refuse()
+				return
+			}
 			p.rest()
 			return
 		}

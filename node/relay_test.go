@@ -399,6 +399,19 @@ func TestAskingAnOldMasterCostsLittle(t *testing.T) {
 	r.want(b, command.Replied)
 }
 
+// P8: a client is refused in time also when a node goes on being named that is not the
+// master, as when no majority can elect another.
+func TestNobodyIsAskedForEver(t *testing.T) {
+	r := newRelayRig(t)
+	r.nodes["n2"].set(command.Refused)
+	r.set(wayRemote)
+	began := testkit.Now()
+	r.want(r.submit("a"), command.Refused)
+	if took := testkit.Now() - began; took < passBound {
+		t.Errorf("refused after %v", took)
+	}
+}
+
 // A node that becomes master while a command looks for one takes it itself.
 func TestNewMasterTakesItsOwnCommands(t *testing.T) {
 	testkit.Tries(t, 3, func(t testing.TB) { // it waits for passBound
