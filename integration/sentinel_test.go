@@ -32,6 +32,11 @@ func plain(list []string) []string {
 // P8: MASTER, MASTERS, REPLICAS, SLAVES and SENTINELS have the fields of a real
 // redis-sentinel, in its order, in both protocols, as flat arrays or as maps.
 func TestSentinelFieldsEqualRealOnes(t *testing.T) {
+	testkit.Tries(t, 3, sentinelFieldsEqualRealOnes)
+}
+
+func sentinelFieldsEqualRealOnes(t testing.TB) {
+	t.Helper()
 	c := start(t, testkit.ClusterOptions{})
 	primary := testkit.StartRedis(t)
 	testkit.StartReplica(t, primary)
@@ -152,6 +157,11 @@ func hasFields(what string, r testkit.Reply, want map[string]string) error {
 // P8: what a Sentinel does not know it refuses as the real one does, and what
 // clients send at their handshake is answered as the real one answers.
 func TestSentinelRepliesEqualRealOnes(t *testing.T) {
+	testkit.Tries(t, 3, sentinelRepliesEqualRealOnes)
+}
+
+func sentinelRepliesEqualRealOnes(t testing.TB) {
+	t.Helper()
 	c := start(t, testkit.ClusterOptions{})
 	primary := testkit.StartRedis(t)
 	real1 := testkit.StartSentinel(t, primary, testkit.MasterName)
