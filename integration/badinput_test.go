@@ -83,7 +83,6 @@ func TestMalformedRequestsHarmOnlyTheirSender(t *testing.T) {
 }
 
 func malformedRequestsHarmOnlyTheirSender(t testing.TB, c *testkit.Cluster, _ *probe) {
-	t.Helper()
 	requests := map[string]string{
 		"bulk length not a number":  "*1\r\n$x\r\n",
 		"negative bulk length":      "*1\r\n$-5\r\n",
@@ -181,7 +180,6 @@ func TestUnusualRequestsAreServed(t *testing.T) {
 }
 
 func unusualRequestsAreServed(t testing.TB, c *testkit.Cluster, _ *probe) {
-	t.Helper()
 	m := master(t, c)
 	args := make([]string, 1_000_001)
 	args[0] = "EXISTS"
@@ -223,7 +221,6 @@ func TestSlowAndIdleClientsHarmNobody(t *testing.T) {
 }
 
 func slowAndIdleClientsHarmNobody(t testing.TB, c *testkit.Cluster, _ *probe) {
-	t.Helper()
 	addr := c.Nodes[c.WaitMaster(formLimit)].Addr()
 	m := testkit.MustDial(t, addr)
 	m.MustDo(t, "SET", "big", blob(5, mebibyte))
@@ -325,7 +322,6 @@ func TestIntrudersAreKeptOut(t *testing.T) {
 }
 
 func intrudersAreKeptOut(t testing.TB, c *testkit.Cluster, p *probe) {
-	t.Helper()
 	at := c.WaitMaster(formLimit)
 	victim := c.Nodes[(at+1)%3]
 	t.Log("a wrong secret")
@@ -382,7 +378,6 @@ func TestWrongDataDirectoryIsRefused(t *testing.T) {
 }
 
 func wrongDataDirectoryIsRefused(t testing.TB, c *testkit.Cluster, p *probe) {
-	t.Helper()
 	at := c.WaitMaster(formLimit)
 	node, other := c.Nodes[(at+1)%3], c.Nodes[(at+2)%3]
 
@@ -462,7 +457,6 @@ func TestPortScansHarmNobody(t *testing.T) {
 }
 
 func portScansHarmNobody(t testing.TB, c *testkit.Cluster, _ *probe) {
-	t.Helper()
 	for _, n := range c.Nodes {
 		for _, port := range []int{n.Port, n.SentinelPort, n.RaftPort, n.MetricsPort} {
 			for range 200 {

@@ -29,7 +29,6 @@ func TestReplyComesAfterSyncOnMajority(t *testing.T) {
 }
 
 func replyComesAfterSync(t, test testing.TB, logStore string) {
-	t.Helper()
 	c := start(t, testkit.ClusterOptions{Args: []string{"--log-store", logStore}})
 	var tracers []*tracer
 	for _, n := range c.Nodes {

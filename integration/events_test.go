@@ -139,7 +139,6 @@ func TestEventsTellWhatHappens(t *testing.T) {
 }
 
 func eventsTellWhatHappens(t testing.TB) {
-	t.Helper()
 	c := start(t, testkit.ClusterOptions{})
 	at := c.WaitMaster(formLimit)
 	m, r, x := c.Nodes[at], c.Nodes[(at+1)%3], c.Nodes[(at+2)%3]

@@ -36,7 +36,6 @@ func TestSentinelFieldsEqualRealOnes(t *testing.T) {
 }
 
 func sentinelFieldsEqualRealOnes(t testing.TB) {
-	t.Helper()
 	c := start(t, testkit.ClusterOptions{})
 	primary := testkit.StartRedis(t)
 	testkit.StartReplica(t, primary)
@@ -161,7 +160,6 @@ func TestSentinelRepliesEqualRealOnes(t *testing.T) {
 }
 
 func sentinelRepliesEqualRealOnes(t testing.TB) {
-	t.Helper()
 	c := start(t, testkit.ClusterOptions{})
 	primary := testkit.StartRedis(t)
 	real1 := testkit.StartSentinel(t, primary, testkit.MasterName)

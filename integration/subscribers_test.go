@@ -165,7 +165,6 @@ func TestQuestionsDuringAnElection(t *testing.T) {
 }
 
 func questionsDuringAnElection(t testing.TB, s *liveSystem) {
-	t.Helper()
 	at := s.wholeAgain(t)
 	s.machines[at].kill()
 	const patience = time.Second // four election timeouts
