@@ -36,7 +36,7 @@ type probe struct {
 func besideProbe(t *testing.T, story func(t testing.TB, c *testkit.Cluster, p *probe)) {
 	t.Helper()
 	test := t
-	testkit.Tries(t, 3, func(t testing.TB) {
+	testkit.Tries(t, 6, func(t testing.TB) {
 		c := start(t, testkit.ClusterOptions{})
 		p := startProbe(t, test, c)
 		story(t, c, p)

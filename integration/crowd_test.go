@@ -101,7 +101,7 @@ func usageOf(t testing.TB, n *testkit.Node) (u usage) {
 // master and leave are all answered, the slowest of a hundred in less than 10 ms, and leave
 // nothing behind. On a machine that stands still now and then the short form tells it again.
 func TestSentinelPortServesPassersBy(t *testing.T) {
-	testkit.Tries(t, pick(3, 1), sentinelPortServesPassersBy)
+	testkit.Tries(t, pick(4, 1), sentinelPortServesPassersBy)
 }
 
 func sentinelPortServesPassersBy(t testing.TB) {
@@ -129,7 +129,7 @@ func sentinelPortServesPassersBy(t testing.TB) {
 // master within 250 ms of the moment at which that port shows it, and it serves on. An
 // election that takes long ends their connections, so the short form tells it again.
 func TestManySubscribersHearInTime(t *testing.T) {
-	testkit.Tries(t, pick(3, 1), manySubscribersHearInTime)
+	testkit.Tries(t, pick(5, 1), manySubscribersHearInTime)
 }
 
 func manySubscribersHearInTime(t testing.TB) {

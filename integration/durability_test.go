@@ -23,7 +23,7 @@ func TestReplyComesAfterSyncOnMajority(t *testing.T) {
 	for _, logStore := range []string{"wal", "boltdb"} {
 		t.Run(logStore, func(t *testing.T) {
 			test := t
-			testkit.Tries(t, 4, func(t testing.TB) { replyComesAfterSync(t, test, logStore) })
+			testkit.Tries(t, 6, func(t testing.TB) { replyComesAfterSync(t, test, logStore) })
 		})
 	}
 }

@@ -64,6 +64,13 @@ func (r *recorder) from(skip int) []string {
 	return list
 }
 
+// ended tells why nothing more is recorded, if so.
+func (r *recorder) ended() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
 // wants waits until each recorder has exactly these events after those it had, in this
 // order, and returns nothing else for a while.
 func wants(t testing.TB, what string, after map[*recorder]int, want []string) {
@@ -71,6 +78,9 @@ func wants(t testing.TB, what string, after map[*recorder]int, want []string) {
 	for r, skip := range after {
 		testkit.Eventually(t, formLimit, what+" is told by "+r.node.ID, func() error {
 			got := r.from(skip)
+			if err := r.ended(); err != nil {
+				t.Fatalf("%s: %s has said %q and nothing more: %v", what, r.node.ID, got, err)
+			}
 			return testkit.Check(len(got) >= len(want), "%q", got)
 		})
 	}
@@ -135,7 +145,7 @@ func sentinelName(t testing.TB, n, master *testkit.Node) string {
 // that stands still for half a second, or an election that nobody planned, is told of as
 // well; then the whole story is told again.
 func TestEventsTellWhatHappens(t *testing.T) {
-	testkit.Tries(t, pick(4, 2), eventsTellWhatHappens)
+	testkit.Tries(t, pick(5, 2), eventsTellWhatHappens)
 }
 
 func eventsTellWhatHappens(t testing.TB) {

@@ -19,7 +19,7 @@ func TestLostQuorumIsRefusedAndReturns(t *testing.T) {
 	for _, survivor := range []string{"master", "replica"} {
 		t.Run(survivor, func(t *testing.T) {
 			test := t
-			testkit.Tries(t, pick(3, 1), func(t testing.TB) { lostQuorum(t, test, survivor == "master") })
+			testkit.Tries(t, pick(4, 1), func(t testing.TB) { lostQuorum(t, test, survivor == "master") })
 		})
 	}
 }

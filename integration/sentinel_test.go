@@ -208,7 +208,7 @@ func repliesTo(args []string) int {
 // never excused.
 func TestSwitchMasterIsPublished(t *testing.T) {
 	test := t
-	testkit.Tries(t, 3, func(t testing.TB) {
+	testkit.Tries(t, 5, func(t testing.TB) {
 		c := start(t, testkit.ClusterOptions{})
 		at := c.WaitWhole(formLimit)
 		term := termOf(t, c.Nodes[at])
