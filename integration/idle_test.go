@@ -12,40 +12,48 @@ import (
 // What a node of an idle cluster of three may cost. Shares are of one core.
 const (
 	idleCPU    = 0.02
-	busyCPU    = 0.035    // of the master while others use the machine
 	idleMemory = 60 << 20 // resident
 )
 
-// An idle node costs at most 2 % of a core and 60 MiB. Other work on the machine makes
-// every wake-up dearer, so one quiet span among several is enough; and only the long
-// form, for which the machine should be quiet, asks it of the master, which wakes most.
+// allowed is the share of a core that a node may take in a span. Other work on the machine
+// makes every wake-up dearer: only the long form, for which the machine should be quiet,
+// has the true limit, and the short one allows most to the master, which wakes most.
+func allowed(isMaster bool) float64 {
+	if isMaster {
+		return pick(0.05, idleCPU)
+	}
+	return pick(0.03, idleCPU)
+}
+
+// An idle node costs at most 2 % of a core and 60 MiB. One quiet span among several is
+// enough, of each node for itself.
 func TestIdleClusterCostsLittle(t *testing.T) {
-	const spans, span = 8, 4 * time.Second
+	const span = 4 * time.Second
 	c := start(t, testkit.ClusterOptions{})
-	best := make([]float64, len(c.Nodes))
-	limits := slices.Repeat([]float64{idleCPU}, len(c.Nodes))
-	limits[c.WaitMaster(formLimit)] = pick(busyCPU, idleCPU)
-	for turn := range spans {
+	cheap := make([]bool, len(c.Nodes))
+	for turn := range pick(15, 8) {
+		master := c.WaitMaster(formLimit)
 		before := processorTimes(t, c)
 		began := testkit.Now()
 		testkit.Pause(t.Context(), span)
 		after, took := processorTimes(t, c), (testkit.Now() - began).Seconds()
-		cheap := true
-		for i := range best {
-			share := (after[i] - before[i]) / took
-			if best[i] == 0 || share < best[i] {
-				best[i] = share
-			}
-			cheap = cheap && best[i] <= limits[i]
+		if next := c.WaitMaster(formLimit); next != master {
+			t.Logf("span %d: the master has moved", turn)
+			continue
 		}
-		t.Logf("span %d: shares of a core at best %s", turn, percents(best))
-		if cheap {
+		shares := make([]float64, len(c.Nodes))
+		for i := range shares {
+			shares[i] = (after[i] - before[i]) / took
+			cheap[i] = cheap[i] || shares[i] <= allowed(i == master)
+		}
+		t.Logf("span %d, master %s: shares of a core %s", turn, c.Nodes[master].ID, percents(shares))
+		if !slices.Contains(cheap, false) {
 			break
 		}
 	}
 	for i, n := range c.Nodes {
-		if best[i] > limits[i] {
-			t.Errorf("%s takes %.2f %% of a core, want at most %.1f %%", n.ID, 100*best[i], 100*limits[i])
+		if !cheap[i] {
+			t.Errorf("%s never takes as little as %.1f %% of a core, or %.1f %% as the master", n.ID, 100*allowed(false), 100*allowed(true))
 		}
 		memory, err := testkit.ResidentBytes(n.Pid())
 		if err != nil {
