@@ -81,38 +81,39 @@ func TestLeaderWithHangingDiskIsReplaced(t *testing.T) {
 // P1: entries reach the others before the leader's own disk has them, and none of them
 // is acknowledged before it does.
 func TestNothingIsCommittedBeforeTheLeadersDisk(t *testing.T) {
-	c := started(t, nil)
-	l := c.leader()
-	c.kill(l.id)
-	gate := make(chan struct{})
-	var gated atomic.Bool
-	m := c.startBroken(l.id, func() error {
-		if gated.Load() {
-			<-gate
+	told(t, nil, func(t testing.TB, c *trio) {
+		l := c.leader()
+		c.kill(l.id)
+		gate := make(chan struct{})
+		var gated atomic.Bool
+		m := c.startBroken(l.id, func() error {
+			if gated.Load() {
+				<-gate
+			}
+			return nil
+		})
+		open := sync.OnceFunc(func() { close(gate) })
+		defer open()
+		c.lead(m)
+		c.eventually("its log is quiet", func() bool {
+			s := m.node.Stats()
+			return s.Log.Outstanding == 0 && s.AppliedIndex == s.LastIndex
+		})
+		gated.Store(true)
+		before := m.node.Stats().CommitIndex
+		future := m.node.Apply([]byte("a=b"), time.Second)
+		for _, other := range c.others(m) {
+			c.eventually("another has it", func() bool { return other.node.Stats().LastIndex > before })
 		}
-		return nil
+		pause(50 * time.Millisecond) // both have long answered
+		if s := m.node.Stats(); s.CommitIndex != before || m.fsm.get("a") != "" {
+			t.Errorf("committed up to %d, before %d", s.CommitIndex, before)
+		}
+		open()
+		if err := future.Error(); err != nil {
+			t.Error(err)
+		}
 	})
-	open := sync.OnceFunc(func() { close(gate) })
-	defer open()
-	c.lead(m)
-	c.eventually("its log is quiet", func() bool {
-		s := m.node.Stats()
-		return s.Log.Outstanding == 0 && s.AppliedIndex == s.LastIndex
-	})
-	gated.Store(true)
-	before := m.node.Stats().CommitIndex
-	future := m.node.Apply([]byte("a=b"), time.Second)
-	for _, other := range c.others(m) {
-		c.eventually("another has it", func() bool { return other.node.Stats().LastIndex > before })
-	}
-	pause(50 * time.Millisecond) // both have long answered
-	if s := m.node.Stats(); s.CommitIndex != before || m.fsm.get("a") != "" {
-		t.Errorf("committed up to %d, before %d", s.CommitIndex, before)
-	}
-	open()
-	if err := future.Error(); err != nil {
-		t.Error(err)
-	}
 }
 
 // One follower is gone and the disk of the other one stalls for 200 ms once a
