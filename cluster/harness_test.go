@@ -404,7 +404,7 @@ func (c *trio) put(k, v string) {
 // sees waits until a node's state has k=v.
 func (c *trio) sees(m *member, k, v string) {
 	c.t.Helper()
-	c.eventually(fmt.Sprintf("%s=%s on %s", k, v, m.id), func() bool { return m.fsm.get(k) == v })
+	c.eventually(fmt.Sprintf("%s=%.20s on %s", k, v, m.id), func() bool { return m.fsm.get(k) == v })
 }
 
 // eventually polls until cond holds.
