@@ -194,6 +194,7 @@ func TestSnapshotOnDemand(t *testing.T) {
 		if err := m.node.Snapshot(context.Background()); err != nil {
 			t.Fatal(err)
 		}
+		pause(2 * time.Millisecond) // raft names snapshots of one index after the millisecond
 	}
 	m.stop()
 	<-m.ended

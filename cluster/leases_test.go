@@ -304,7 +304,7 @@ func TestFollowersWithholdVotesWhileInTouch(t *testing.T) {
 // P2: a node whose election timeout was longer before votes for nobody, itself included,
 // before that time has passed since its start; after that it goes by the new one.
 func TestRestartedNodeWaitsForAsLongAsItHadPledged(t *testing.T) {
-	const long = 700 * time.Millisecond
+	const long = 1500 * time.Millisecond
 	m := single(t, func(cfg *cluster.Config) { cfg.ElectionTimeout = long })
 	eventually(t, "leadership", func() bool { return confirm(m, time.Second) == nil })
 	restart := func() time.Duration {
