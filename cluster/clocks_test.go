@@ -16,7 +16,8 @@ type skewed struct {
 
 func (s skewed) WallMilli() int64 { return s.System.WallMilli() + s.ahead.Milliseconds() }
 
-// aheadOf is how far a node hears each voter's wall clock to be ahead of the machine's.
+// aheadOf is how far a node hears each voter's wall clock to be ahead of the machine's;
+// not exactly, if the test stands still meanwhile.
 func aheadOf(m *member) (voters int, ahead map[string]time.Duration) {
 	c := m.node.Clocks()
 	now := time.Duration(clock.System{}.WallMilli())*time.Millisecond - clock.System{}.Boot()
@@ -35,14 +36,14 @@ func TestNodesHearTheWallClocksOfVoters(t *testing.T) {
 	c.leader()
 	for _, id := range c.ids {
 		m := c.members[id]
-		c.eventually(id+" hears all", func() bool {
+		c.eventually(id+" hears all as they are", func() bool {
 			voters, ahead := aheadOf(m)
 			if voters != 3 || len(ahead) != 3 {
 				return false
 			}
 			for id, want := range shift {
 				if (ahead[id] - want).Abs() > testElection/2+10*time.Millisecond {
-					t.Fatalf("%s is heard to be %v ahead, it is %v", id, ahead[id], want)
+					return false
 				}
 			}
 			return true

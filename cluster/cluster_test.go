@@ -14,21 +14,17 @@ func TestThreeNodesFormElectAndReplicate(t *testing.T) {
 	for _, store := range []string{cluster.LogStoreWAL, cluster.LogStoreBolt} {
 		t.Run(store, func(t *testing.T) {
 			c := started(t, func(cfg *cluster.Config) { cfg.Log.Store = store })
-			l := c.leader()
 			c.put("k", "v")
 			for _, m := range c.live() {
 				c.sees(m, "k", "v")
-				c.eventually("all name "+l.id+", as "+m.id+" does", func() bool {
-					v := m.node.View()
-					return v.Leader == l.id && v.Ready && v.Quorum && len(v.Voters) == 3 && v.IsLeader == (m == l)
-				})
-				c.eventually("records and indexes of the others", func() bool {
-					for _, p := range m.node.View().Peers {
+				c.eventually(m.id+" names the leader, and has records and indexes of the others", func() bool {
+					l, v := c.leader(), m.node.View()
+					for _, p := range v.Peers {
 						if string(p.Info) != "info of "+p.ID || !p.Contact || p.Applied == 0 || m == l && p.Acked == 0 {
 							return false
 						}
 					}
-					return true
+					return v.Leader == l.id && v.Ready && v.Quorum && len(v.Voters) == 3 && v.IsLeader == (m == l)
 				})
 			}
 		})
@@ -44,23 +40,23 @@ func TestTransportKeepsPreVote(t *testing.T) {
 
 // A leader knows whether the one before it has handed over to it or was lost.
 func TestLeaderKnowsOfAHandover(t *testing.T) {
-	c := started(t, nil)
-	old := c.leader()
-	if old.node.View().Transferred {
-		t.Error("the first leader has it from nobody")
-	}
-	to := c.others(old)[0]
-	if err := old.node.HandOver(to.id); err != nil {
-		t.Fatal(err)
-	}
-	c.eventually("the successor leads by a handover", func() bool {
-		v := to.node.View()
-		return v.RaftLeader && v.Transferred
+	told(t, nil, func(t testing.TB, c *trio) {
+		old := c.leader()
+		if old.node.View().Transferred {
+			t.Error("the first leader has it from nobody")
+		}
+		to := c.others(old)[0]
+		if err := old.node.HandOver(to.id); err != nil {
+			t.Fatal(err)
+		}
+		if l := c.leader(); l != to || !l.node.View().Transferred {
+			t.Fatalf("%s leads, by a handover: %t", l.id, l.node.View().Transferred)
+		}
+		c.kill(to.id)
+		if l := c.leader(); l.node.View().Transferred {
+			t.Errorf("%s leads by a handover although the leader was lost", l.id)
+		}
 	})
-	c.kill(to.id)
-	if l := c.leader(); l.node.View().Transferred {
-		t.Errorf("%s leads by a handover although the leader was lost", l.id)
-	}
 }
 
 // When the leader is gone another one is elected, knows every acknowledged write,
@@ -141,9 +137,10 @@ func TestMinorityNamesNoMaster(t *testing.T) {
 		v := old.node.View()
 		return !v.IsLeader && v.Leader == "" && !v.Quorum
 	})
-	l := c.leaderAmong(rest[0].id, rest[1].id)
 	for _, m := range rest {
-		c.eventually(m.id+" names the new one", func() bool { return m.node.View().Leader == l.id })
+		c.eventually(m.id+" names the new one", func() bool {
+			return m.node.View().Leader == c.leaderAmong(rest[0].id, rest[1].id).id
+		})
 	}
 	if v := old.node.View(); v.Leader != "" || v.IsLeader {
 		t.Errorf("the cut off node says %+v", v)
@@ -151,7 +148,7 @@ func TestMinorityNamesNoMaster(t *testing.T) {
 	c.put("k", "v")
 	c.wires.heal()
 	c.sees(old, "k", "v")
-	c.eventually("the old one follows", func() bool { return old.node.View().Leader == l.id })
+	c.eventually("the old one names who leads", func() bool { return old.node.View().Leader == c.leader().id })
 }
 
 // A leader that hears nobody, while all others hear it, does not stay: it cannot
@@ -182,24 +179,24 @@ func TestLeaderThatHearsNobodyStopsClaiming(t *testing.T) {
 // Appends resume soon after a follower was away for so long that raft alone would
 // wait for seconds.
 func TestAppendsResumeAfterOutage(t *testing.T) {
-	c := started(t, nil)
-	l := c.leader()
-	m := c.others(l)[0]
-	c.kill(m.id)
-	for i := range 12 { // each failed append doubles raft's wait
-		c.put(fmt.Sprint("k", i), "v")
-		pause(testElection)
-	}
-	m = c.start(m.id)
-	began := time.NewTimer(2 * time.Second)
-	defer began.Stop()
-	for m.fsm.get("k11") != "v" {
-		select {
-		case <-began.C:
-			t.Fatal("no entries two seconds after the restart")
-		case <-time.After(5 * time.Millisecond):
+	told(t, nil, func(t testing.TB, c *trio) {
+		m := c.others(c.leader())[0]
+		c.kill(m.id)
+		for i := range 12 { // each failed append doubles raft's wait
+			c.put(fmt.Sprint("k", i), "v")
+			pause(testElection)
 		}
-	}
+		m = c.start(m.id)
+		began := time.NewTimer(2 * time.Second)
+		defer began.Stop()
+		for m.fsm.get("k11") != "v" {
+			select {
+			case <-began.C:
+				t.Fatal("no entries two seconds after the restart")
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	})
 }
 
 // A node that comes back with another address is reached there, and the leader

@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,74 +23,71 @@ func confirm(m *member, d time.Duration) error {
 
 // Followers are never confirmed; the leader is, as often as it is asked.
 func TestOnlyTheLeaderIsConfirmed(t *testing.T) {
-	c := started(t, nil)
-	l := c.leader()
-	for range 100 {
-		if err := confirm(l, time.Second); err != nil {
-			t.Fatal(err)
+	told(t, nil, func(t testing.TB, c *trio) {
+		l := c.leader()
+		for range 100 {
+			if err := confirm(l, 5*time.Second); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	for _, m := range c.others(l) {
-		if err := confirm(m, time.Second); !errors.Is(err, cluster.ErrNotMaster) {
-			t.Errorf("%s: %v", m.id, err)
-		}
-	}
+		c.leadsAlone(l)
+	})
 }
 
 // Callers that come while a round is under way share the next one.
 func TestCallersShareRounds(t *testing.T) {
-	c := started(t, nil)
-	l := c.leader()
-	c.wires.slow(c.others(l)[0].id, l.id, 2*time.Millisecond)
-	c.wires.slow(c.others(l)[1].id, l.id, 2*time.Millisecond)
-	before := l.node.Stats().Rounds
-	const callers = 400
-	var wg sync.WaitGroup
-	var failed atomic.Int64
-	for range callers {
-		wg.Go(func() {
-			if confirm(l, 5*time.Second) != nil {
-				failed.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	after := l.node.Stats().Rounds
-	if failed.Load() > 0 || after.Confirmed-before.Confirmed > callers/4 {
-		t.Errorf("%d callers took %d rounds, %d failed", callers, after.Confirmed-before.Confirmed, failed.Load())
-	}
+	told(t, nil, func(t testing.TB, c *trio) {
+		l := c.leader()
+		c.wires.slow(c.others(l)[0].id, l.id, 2*time.Millisecond)
+		c.wires.slow(c.others(l)[1].id, l.id, 2*time.Millisecond)
+		before := l.node.Stats().Rounds
+		const callers = 400
+		var wg sync.WaitGroup
+		var failed atomic.Int64
+		for range callers {
+			wg.Go(func() {
+				if confirm(l, 5*time.Second) != nil {
+					failed.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		after := l.node.Stats().Rounds
+		if failed.Load() > 0 || after.Confirmed-before.Confirmed > callers/4 {
+			t.Errorf("%d callers took %d rounds, %d failed", callers, after.Confirmed-before.Confirmed, failed.Load())
+		}
+	})
 }
 
 // One voter is asked first; while it is silent the other one confirms.
 func TestOtherVoterConfirmsWhenTheFirstIsSilent(t *testing.T) {
-	c := started(t, nil)
-	l := c.leader()
-	for _, m := range c.others(l) {
-		c.wires.isolate(m.id, l.id)
-		began := clock.Mono()
-		if err := confirm(l, time.Second); err != nil {
-			t.Fatalf("%s silent: %v", m.id, err)
-		}
-		if took := clock.Mono() - began; took > testElection {
-			t.Errorf("%s silent: confirmed after %v", m.id, took)
-		}
-		c.wires.heal()
-		c.eventually("contact with "+m.id, func() bool {
-			for _, p := range l.node.View().Peers {
-				if !p.Contact {
-					return false
-				}
+	told(t, nil, func(t testing.TB, c *trio) {
+		l := c.leader()
+		for _, m := range c.others(l) {
+			c.wires.isolate(m.id, l.id)
+			began := clock.Mono()
+			if err := confirm(l, 5*time.Second); err != nil {
+				t.Fatalf("%s silent: %v", m.id, err)
 			}
-			return true
-		})
-	}
+			if took := clock.Mono() - began; took > testElection {
+				t.Fatalf("%s silent: confirmed after %v", m.id, took)
+			}
+			c.wires.heal()
+			c.eventually("contact with "+m.id, func() bool {
+				return !slices.ContainsFunc(l.node.View().Peers, func(p cluster.PeerView) bool { return !p.Contact })
+			})
+		}
+	})
 }
 
 // A leader cut off from the others is confirmed by nobody from then on: not while it
 // believes to lead, and not by answers that were under way and arrive after a new
 // leader was elected.
 func TestOldAnswersNeverConfirmDeposedLeader(t *testing.T) {
-	c := started(t, nil)
+	told(t, nil, oldAnswersNeverConfirm)
+}
+
+func oldAnswersNeverConfirm(t testing.TB, c *trio) {
 	old := c.leader()
 	rest := c.others(old)
 	// Questions still reach the others, but answers do not reach the leader: those it
@@ -97,10 +95,15 @@ func TestOldAnswersNeverConfirmDeposedLeader(t *testing.T) {
 	for _, m := range rest {
 		c.wires.hold(m.id, old.id)
 	}
-	term := old.node.View().Term
+	v := old.node.View()
+	if !v.IsLeader {
+		t.Fatal("it was deposed before that")
+	}
+	term := v.Term
 	var lies, asked atomic.Int64
 	var elected atomic.Bool
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -128,24 +131,29 @@ func TestOldAnswersNeverConfirmDeposedLeader(t *testing.T) {
 	c.eventually("the old leader hears of the new term", func() bool { return old.node.Stats().Term > term })
 	cancel()
 	wg.Wait()
-	if lies.Load() > 0 || asked.Load() == 0 {
-		t.Errorf("%d of %d answers confirmed a deposed leader", lies.Load(), asked.Load())
+	if lies.Load() > 0 {
+		c.test.Errorf("%d of %d answers confirmed a deposed leader", lies.Load(), asked.Load())
+	}
+	if asked.Load() == 0 {
+		t.Error("nobody asked after the election")
 	}
 }
 
 // A round that began before the partition does not answer callers that came after
 // it, and ends with an error when no majority answers for two election timeouts.
 func TestRoundWithoutMajorityEnds(t *testing.T) {
-	c := started(t, nil)
-	l := c.leader()
-	c.wires.isolate(l.id, c.others(l)[0].id, c.others(l)[1].id)
-	began := clock.Mono()
-	if err := confirm(l, 10*time.Second); err == nil || errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("got %v", err)
-	}
-	if took := clock.Mono() - began; took > 4*testElection {
-		t.Errorf("took %v", took)
-	}
+	told(t, nil, func(t testing.TB, c *trio) {
+		l := c.leader()
+		c.wires.isolate(l.id, c.others(l)[0].id, c.others(l)[1].id)
+		began := clock.Mono()
+		err := confirm(l, 10*time.Second)
+		if err == nil {
+			c.test.Error("confirmed although it is cut off")
+		}
+		if took := clock.Mono() - began; took > 4*testElection || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("took %v: %v", took, err)
+		}
+	})
 }
 
 // A cluster of one confirms itself once it is established, and at once.

@@ -81,38 +81,39 @@ func TestLeaderWithHangingDiskIsReplaced(t *testing.T) {
 // P1: entries reach the others before the leader's own disk has them, and none of them
 // is acknowledged before it does.
 func TestNothingIsCommittedBeforeTheLeadersDisk(t *testing.T) {
-	c := started(t, nil)
-	l := c.leader()
-	c.kill(l.id)
-	gate := make(chan struct{})
-	var gated atomic.Bool
-	m := c.startBroken(l.id, func() error {
-		if gated.Load() {
-			<-gate
+	told(t, nil, func(t testing.TB, c *trio) {
+		l := c.leader()
+		c.kill(l.id)
+		gate := make(chan struct{})
+		var gated atomic.Bool
+		m := c.startBroken(l.id, func() error {
+			if gated.Load() {
+				<-gate
+			}
+			return nil
+		})
+		open := sync.OnceFunc(func() { close(gate) })
+		defer open()
+		c.lead(m)
+		c.eventually("its log is quiet", func() bool {
+			s := m.node.Stats()
+			return s.Log.Outstanding == 0 && s.AppliedIndex == s.LastIndex
+		})
+		gated.Store(true)
+		before := m.node.Stats().CommitIndex
+		future := m.node.Apply([]byte("a=b"), time.Second)
+		for _, other := range c.others(m) {
+			c.eventually("another has it", func() bool { return other.node.Stats().LastIndex > before })
 		}
-		return nil
+		pause(50 * time.Millisecond) // both have long answered
+		if s := m.node.Stats(); s.CommitIndex != before || m.fsm.get("a") != "" {
+			t.Errorf("committed up to %d, before %d", s.CommitIndex, before)
+		}
+		open()
+		if err := future.Error(); err != nil {
+			t.Error(err)
+		}
 	})
-	open := sync.OnceFunc(func() { close(gate) })
-	defer open()
-	c.lead(m)
-	c.eventually("its log is quiet", func() bool {
-		s := m.node.Stats()
-		return s.Log.Outstanding == 0 && s.AppliedIndex == s.LastIndex
-	})
-	gated.Store(true)
-	before := m.node.Stats().CommitIndex
-	future := m.node.Apply([]byte("a=b"), time.Second)
-	for _, other := range c.others(m) {
-		c.eventually("another has it", func() bool { return other.node.Stats().LastIndex > before })
-	}
-	pause(50 * time.Millisecond) // both have long answered
-	if s := m.node.Stats(); s.CommitIndex != before || m.fsm.get("a") != "" {
-		t.Errorf("committed up to %d, before %d", s.CommitIndex, before)
-	}
-	open()
-	if err := future.Error(); err != nil {
-		t.Error(err)
-	}
 }
 
 // One follower is gone and the disk of the other one stalls for 200 ms once a
@@ -193,6 +194,7 @@ func TestSnapshotOnDemand(t *testing.T) {
 		if err := m.node.Snapshot(context.Background()); err != nil {
 			t.Fatal(err)
 		}
+		pause(2 * time.Millisecond) // raft names snapshots of one index after the millisecond
 	}
 	m.stop()
 	<-m.ended
@@ -219,17 +221,22 @@ func TestOversizedCommandIsRefused(t *testing.T) {
 
 // A follower that is far behind gets big entries in requests of bounded size.
 func TestBigEntriesReachAFollowerThatWasAway(t *testing.T) {
-	c := started(t, nil)
-	m := c.others(c.leader())[0]
-	c.kill(m.id)
-	value := strings.Repeat("x", 5<<20)
-	for i := range 8 {
-		c.put(fmt.Sprint("k", i), value)
+	count, size := 8, 5<<20
+	if testing.Short() {
+		count, size = 4, 3<<20 // more than one request all the same
 	}
-	m = c.start(m.id)
-	for i := range 8 {
-		c.sees(m, fmt.Sprint("k", i), value)
-	}
+	told(t, nil, func(t testing.TB, c *trio) {
+		m := c.others(c.leader())[0]
+		c.kill(m.id)
+		value := strings.Repeat("x", size)
+		for i := range count {
+			c.put(fmt.Sprint("k", i), value)
+		}
+		m = c.start(m.id)
+		for i := range count {
+			c.sees(m, fmt.Sprint("k", i), value)
+		}
+	})
 }
 
 // In a release the control file of faults does nothing.

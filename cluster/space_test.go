@@ -113,53 +113,51 @@ func TestStartOnALowDisk(t *testing.T) {
 // and whoever leads says the same.
 func TestMajorityOfLowDisksIsShort(t *testing.T) {
 	disks := map[string]*disk{"n1": {}, "n2": {}, "n3": {}}
-	c := started(t, func(cfg *cluster.Config) { disks[cfg.NodeID].watch(cfg) })
-	l := c.leader()
-	rest := c.others(l)
-	low := func(ids ...string) {
-		for id, d := range disks {
-			d.free.Store(100 * mark)
-			for _, other := range ids {
-				if id == other {
-					d.free.Store(mark / 2)
+	told(t, func(cfg *cluster.Config) { disks[cfg.NodeID].watch(cfg) }, func(t testing.TB, c *trio) {
+		l := c.leader()
+		rest := c.others(l)
+		low := func(ids ...string) {
+			for id, d := range disks {
+				d.free.Store(100 * mark)
+				for _, other := range ids {
+					if id == other {
+						d.free.Store(mark / 2)
+					}
 				}
 			}
 		}
-	}
-	short := func(what string, m *member, want bool) {
-		t.Helper()
-		c.eventually(what, func() bool { return m.node.View().DiskShort == want })
-	}
-	low(rest[0].id)
-	c.eventually("the leader hears of it", func() bool {
-		for _, p := range l.node.View().Peers {
-			if p.ID == rest[0].id {
-				return p.DiskLow
-			}
+		short := func(what string, m *member, want bool) {
+			t.Helper()
+			c.eventually(what, func() bool { return m.node.View().DiskShort == want })
 		}
-		return false
+		low(rest[0].id)
+		c.eventually("the leader hears of it", func() bool {
+			for _, p := range l.node.View().Peers {
+				if p.ID == rest[0].id {
+					return p.DiskLow
+				}
+			}
+			return false
+		})
+		short("one follower is not enough", l, false)
+		low(rest[0].id, rest[1].id)
+		short("two followers are", l, true)
+		c.put("a", "b") // entries fit all the same
+		low(rest[0].id)
+		short("one follower again", l, false)
+		c.kill(rest[1].id)
+		short("one follower low and the other one gone", l, true)
+		c.start(rest[1].id)
+		low(rest[0].id)
+		short("the other one is back", l, false)
+		low(l.id)
+		short("the leader's own", l, true)
+		c.wires.isolate(l.id, rest[0].id, rest[1].id)
+		next := c.leaderAmong(rest[0].id, rest[1].id)
+		short("the new leader has space", next, false)
+		c.wires.heal()
+		c.sees(l, "a", "b")
 	})
-	short("one follower is not enough", l, false)
-	low(rest[0].id, rest[1].id)
-	short("two followers are", l, true)
-	c.put("a", "b") // entries fit all the same
-	low(rest[0].id)
-	short("one follower again", l, false)
-	c.kill(rest[1].id)
-	short("one follower low and the other one gone", l, true)
-	c.start(rest[1].id)
-	low(rest[0].id)
-	short("the other one is back", l, false)
-	low(l.id)
-	short("the leader's own", l, true)
-	if !l.node.View().IsLeader {
-		l = c.leader()
-	}
-	c.wires.isolate(l.id, rest[0].id, rest[1].id)
-	next := c.leaderAmong(rest[0].id, rest[1].id)
-	short("the new leader has space", next, false)
-	c.wires.heal()
-	c.sees(l, "a", "b")
 }
 
 // No snapshot is begun that could use up what the log needs.

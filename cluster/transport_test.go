@@ -12,7 +12,7 @@ import (
 // contact, and would begin an election.
 func TestRefusedAppendsAreNoContact(t *testing.T) {
 	open := func() *raft.NetworkTransport {
-		n, err := raft.NewTCPTransport("127.0.0.1:0", nil, 1, time.Second, io.Discard)
+		n, err := raft.NewTCPTransport("127.0.0.1:0", nil, 1, 10*time.Second, io.Discard)
 		if err != nil {
 			t.Fatal(err)
 		}
