@@ -17,7 +17,7 @@ import (
 // protocols, but for those about the node itself.
 func TestScriptsThroughAReplica(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{Args: []string{"--enable-debug-command", "yes", "--replica-mode", "forward"}})
-	replica := c.Nodes[(c.WaitWhole(formLimit)+1)%len(c.Nodes)]
+	replica := func() string { return c.Nodes[(c.WaitWhole(formLimit)+1)%len(c.Nodes)].Addr() }
 	aboutNodes := []string{"server", "failover", "auth", "raft"} // ROLE and HELLO name the role
 	// A replica tells of changes when it applies them, which may be after the reply, and
 	// does not know who made them.
@@ -33,7 +33,7 @@ func TestScriptsThroughAReplica(t *testing.T) {
 		for _, proto := range []int{2, 3} {
 			if s.Proto == 0 || s.Proto == proto {
 				t.Run(fmt.Sprintf("%s/%d", s.Name, proto), func(t *testing.T) {
-					play(t, s, replica.Addr(), script.Options{Proto: proto})
+					play(t, s, replica, script.Options{Proto: proto})
 				})
 			}
 		}

@@ -93,7 +93,7 @@ func (ws *writers) acknowledged() int {
 }
 
 // verify reports every acknowledged write that the client does not find, after end.
-func (ws *writers) verify(t testing.TB, c *testkit.Client) {
+func (ws *writers) verify(t testing.TB, c asker) {
 	t.Helper()
 	lost := 0
 	for _, w := range ws.all {
@@ -112,7 +112,7 @@ func (ws *writers) verify(t testing.TB, c *testkit.Client) {
 }
 
 // readAll is what the keys prefix1 … prefixN hold, by number; a missing one is "".
-func readAll(t testing.TB, c *testkit.Client, prefix string, n int) map[int]string {
+func readAll(t testing.TB, c asker, prefix string, n int) map[int]string {
 	t.Helper()
 	const atOnce = 1000
 	found := make(map[int]string, n)
