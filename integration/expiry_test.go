@@ -56,9 +56,6 @@ func waveOfExpirations(always, t testing.TB, room int) {
 	hist := readDuring(t, c, 4*time.Second)
 	t.Logf("%d reads during the wave: p50 %v p99 %v worst %v", hist.TotalCount(),
 		micros(hist.ValueAtQuantile(50)), micros(hist.ValueAtQuantile(99)), micros(hist.Max()))
-	if p99 := micros(hist.ValueAtQuantile(99)); p99 >= 10*time.Millisecond {
-		t.Errorf("GET p99 during the wave is %v, want below 10 ms", p99)
-	}
 	for _, n := range c.Nodes {
 		testkit.Eventually(t, 15*time.Second, "all due keys are gone from "+n.ID, func() error {
 			got, err := answerOf(n, "DBSIZE")
@@ -67,6 +64,9 @@ func waveOfExpirations(always, t testing.TB, room int) {
 	}
 	if seen := watch.end(); !t.Failed() { // or it may lack its end
 		compareWithLogs(always, t, c, seen, keys)
+	}
+	if p99 := micros(hist.ValueAtQuantile(99)); p99 >= 10*time.Millisecond {
+		t.Errorf("GET p99 during the wave is %v, want below 10 ms", p99)
 	}
 }
 
