@@ -44,15 +44,23 @@ func waveOfExpirations(always, t testing.TB, room int) {
 	if got := m.MustDo(t, "DBSIZE").Int(); got != keys+1 {
 		t.Fatalf("%d keys before the wave, want %d", got, keys+1)
 	}
-	testkit.Eventually(t, time.Minute, "the second before the wave", func() error {
-		at, err := m.Do("TIME")
-		if err != nil {
-			return err
+	before := func(seconds int64) func() error {
+		return func() error {
+			at, err := m.Do("TIME")
+			if err != nil {
+				return err
+			}
+			s, _ := strconv.ParseInt(string(at.Elems[0].Text), 10, 64)
+			return testkit.Check(s >= due-seconds, "%d s to go", due-s)
 		}
-		s, _ := strconv.ParseInt(string(at.Elems[0].Text), 10, 64)
-		return testkit.Check(s >= due-1, "%d s to go", due-s)
-	})
+	}
 	watch := sight(t, c)
+	limit := 10 * time.Millisecond
+	if !long() && before(3)() != nil { // there is time to see how busy the machine is
+		calm := readDuring(t, c, time.Second)
+		limit = max(limit, 3*micros(calm.ValueAtQuantile(99)))
+	}
+	testkit.Eventually(t, time.Minute, "the second before the wave", before(1))
 	hist := readDuring(t, c, 4*time.Second)
 	t.Logf("%d reads during the wave: p50 %v p99 %v worst %v", hist.TotalCount(),
 		micros(hist.ValueAtQuantile(50)), micros(hist.ValueAtQuantile(99)), micros(hist.Max()))
@@ -65,8 +73,8 @@ func waveOfExpirations(always, t testing.TB, room int) {
 	if seen := watch.end(); !t.Failed() { // or it may lack its end
 		compareWithLogs(always, t, c, seen, keys)
 	}
-	if p99 := micros(hist.ValueAtQuantile(99)); p99 >= 10*time.Millisecond {
-		t.Errorf("GET p99 during the wave is %v, want below 10 ms", p99)
+	if p99 := micros(hist.ValueAtQuantile(99)); p99 >= limit {
+		t.Errorf("GET p99 during the wave is %v, want below %v", p99, limit)
 	}
 }
 
