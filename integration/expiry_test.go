@@ -260,18 +260,18 @@ func deadlines(always, t testing.TB, kill bool) {
 		stop.Store(true)
 		wait.Wait()
 	}()
-	observe := func(connect func() (*testkit.Client, error), late time.Duration) {
+	observe := func(at reader) {
 		own := slices.Clone(spans)
-		wait.Go(func() { watchDeadlines(always, t, &stop, connect, own, late) })
+		wait.Go(func() { watchDeadlines(always, t, &stop, at, own) })
 	}
-	observe(masterOf(c), 250*time.Millisecond)
+	observe(reader{masterOf(c), 250 * time.Millisecond})
 	if !kill {
 		replica := c.Nodes[(c.WaitMaster(formLimit)+1)%3]
 		testkit.Eventually(t, 10*time.Second, "the replica has all keys", func() error {
 			r, err := answerOf(replica, "EXISTS", spans[len(spans)-1].key)
 			return errors.Join(err, testkit.Check(r.Int() == 1, "not the last one"))
 		})
-		observe(func() (*testkit.Client, error) { return testkit.Dial(replica.Addr(), time.Second) }, time.Second)
+		observe(reader{func() (*testkit.Client, error) { return testkit.Dial(replica.Addr(), time.Second) }, time.Second})
 	} else {
 		time.Sleep(time.Second)
 		c.Nodes[c.WaitMaster(formLimit)].Kill9()
@@ -311,10 +311,16 @@ func spread(t testing.TB, c *testkit.Cluster, n int, shortest, longest time.Dura
 	return spans
 }
 
+// reader is a place to read keys at, and how long after its deadline one may be there.
+type reader struct {
+	connect func() (*testkit.Client, error)
+	late    time.Duration
+}
+
 // watchDeadlines reads all keys again and again and judges each reading by the
 // instants between which it happened. Keys that go too early or come back it reports to
 // always; those that stay too long to t, for a node that stands still is late.
-func watchDeadlines(always, t testing.TB, stop *atomic.Bool, connect func() (*testkit.Client, error), spans []lifeSpan, late time.Duration) {
+func watchDeadlines(always, t testing.TB, stop *atomic.Bool, at reader, spans []lifeSpan) {
 	t.Helper()
 	const early = 250 * time.Millisecond
 	var client *testkit.Client
@@ -322,7 +328,7 @@ func watchDeadlines(always, t testing.TB, stop *atomic.Bool, connect func() (*te
 	for !stop.Load() {
 		if client == nil {
 			var err error
-			if client, err = connect(); err != nil {
+			if client, err = at.connect(); err != nil {
 				time.Sleep(retryPause)
 				continue
 			}
@@ -341,7 +347,7 @@ func watchDeadlines(always, t testing.TB, stop *atomic.Bool, connect func() (*te
 			switch {
 			case reply.Null && got < s.earliest-early:
 				always.Errorf("%s was gone %v before its deadline", s.key, s.earliest-got)
-			case !reply.Null && sent > s.latest+late:
+			case !reply.Null && sent > s.latest+at.late:
 				t.Errorf("%s was there %v after its deadline", s.key, sent-s.latest)
 			case !reply.Null && s.seenGone && !s.resurrection:
 				s.resurrection = true

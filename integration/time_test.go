@@ -158,7 +158,7 @@ func observed(always, t testing.TB, c *testkit.Cluster, spans []lifeSpan, act fu
 		stop.Store(true)
 		wait.Wait()
 	}()
-	wait.Go(func() { watchDeadlines(always, t, &stop, masterOf(c), spans, 250*time.Millisecond) })
+	wait.Go(func() { watchDeadlines(always, t, &stop, reader{masterOf(c), 250 * time.Millisecond}, spans) })
 	act()
 	for _, s := range spans {
 		time.Sleep(s.latest + time.Second - testkit.Now())
