@@ -24,7 +24,7 @@ func TestRestartAndCatchUpWithManyKeys(t *testing.T) {
 	t.Logf("%d keys written in %v", keys, took.Round(time.Millisecond))
 
 	follower := c.Nodes[(c.WaitWhole(formLimit)+1)%3]
-	testkit.Tries(t, tellings(), func(t testing.TB) {
+	testkit.Tries(t, mostTold(), func(t testing.TB) {
 		follower.Kill9()
 		t.Logf("replica of %d keys ready %v after its start", keys, readyAfter(t, follower, 15*time.Second))
 	})

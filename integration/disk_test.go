@@ -79,7 +79,7 @@ func taken(t testing.TB, c *testkit.Cluster, limit time.Duration) {
 // nothing else: reads are served, keys expire, another master is elected. When there
 // is space again writes are taken again. One replica's disk alone changes nothing.
 func TestLowDisks(t *testing.T) {
-	testkit.Tries(t, tellings(), lowDisks) // of a master that stays
+	testkit.Tries(t, mostTold(), lowDisks) // of a master that stays
 }
 
 func lowDisks(t testing.TB) {
@@ -144,7 +144,7 @@ func lowDisks(t testing.TB) {
 // P1: a disk that is filled past the reserve stops its node, which says why; the
 // others serve on. Started with space it takes part again.
 func TestFullDiskStopsTheNode(t *testing.T) {
-	testkit.Tries(t, tellings(), func(try testing.TB) { fullDisk(t, try) }) // of a master that stays
+	testkit.Tries(t, mostTold(), func(try testing.TB) { fullDisk(t, try) }) // of a master that stays
 }
 
 // fullDisk reports a write that is lost to always, and everything else to t.
@@ -190,7 +190,7 @@ func fullDisk(always, t testing.TB) {
 // within 5 s, and writes succeed elsewhere within the same time. When it hangs no
 // longer the node takes part again.
 func TestHungDiskIsReplacedWithinFiveSeconds(t *testing.T) {
-	testkit.Tries(t, tellings(), hungDisk)
+	testkit.Tries(t, mostTold(), hungDisk)
 }
 
 func hungDisk(t testing.TB) {

@@ -25,7 +25,7 @@ import (
 // index, and a digest, in which the place of removals counts.
 func TestWaveOfExpirations(t *testing.T) {
 	room := 0
-	testkit.Tries(t, tellings(), func(try testing.TB) {
+	testkit.Tries(t, mostTold(), func(try testing.TB) {
 		room += 8
 		waveOfExpirations(t, try, room)
 	})
@@ -264,7 +264,7 @@ func TestDeadlinesAreKept(t *testing.T) {
 			name = "failover"
 		}
 		t.Run(name, func(t *testing.T) {
-			testkit.Tries(t, tellings(), func(try testing.TB) { deadlines(t, try, kill) })
+			testkit.Tries(t, mostTold(), func(try testing.TB) { deadlines(t, try, kill) })
 		})
 	}
 }

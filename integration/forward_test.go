@@ -119,7 +119,7 @@ func TestForwardedHistoriesAreLinearizable(t *testing.T) {
 // P5, P8: a planned change of the master fails no command of plain clients of the nodes
 // that stay.
 func TestHandoverUnderForwardedLoad(t *testing.T) {
-	testkit.Tries(t, tellings(), func(try testing.TB) { handoverUnderForwardedLoad(t, try) })
+	testkit.Tries(t, mostTold(), func(try testing.TB) { handoverUnderForwardedLoad(t, try) })
 }
 
 // handoverUnderForwardedLoad reports what was executed twice or not at all to always, and
@@ -180,7 +180,7 @@ func handoverUnderForwardedLoad(always, t testing.TB) {
 // WAIT through a replica counts the replicas of the master, those that have what this
 // connection has written.
 func TestWaitThroughAReplica(t *testing.T) {
-	testkit.Tries(t, tellings(), waitThroughAReplica)
+	testkit.Tries(t, mostTold(), waitThroughAReplica)
 }
 
 func waitThroughAReplica(t testing.TB) {
@@ -209,7 +209,7 @@ func waitThroughAReplica(t testing.TB) {
 func TestBigAndManyThroughAReplica(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{Args: []string{"--replica-mode", "forward"}})
 	try := 0
-	testkit.Tries(t, tellings(), func(told testing.TB) {
+	testkit.Tries(t, mostTold(), func(told testing.TB) {
 		try++
 		bigAndMany(t, told, testkit.MustDial(told, c.Nodes[(c.WaitWhole(formLimit)+1)%3].Addr()), try)
 	})
@@ -245,7 +245,7 @@ func bigAndMany(always, t testing.TB, r *testkit.Client, try int) {
 // P1, P5: what a replica passes on is refused like what the master is asked itself: while
 // the disks are short no write is taken, and reads are answered, those of transactions too.
 func TestShortDisksThroughAReplica(t *testing.T) {
-	testkit.Tries(t, tellings(), shortDisksThroughAReplica) // whose master stays
+	testkit.Tries(t, mostTold(), shortDisksThroughAReplica) // whose master stays
 }
 
 func shortDisksThroughAReplica(t testing.TB) {
@@ -283,7 +283,7 @@ func shortDisksThroughAReplica(t testing.TB) {
 // cluster's everywhere; a wrong value is refused as on the master. Without forwarding only
 // the master changes the latter.
 func TestConfigThroughAReplica(t *testing.T) {
-	testkit.Tries(t, tellings(), configThroughAReplica) // whose master stays
+	testkit.Tries(t, mostTold(), configThroughAReplica) // whose master stays
 }
 
 func configThroughAReplica(t testing.TB) {

@@ -109,7 +109,7 @@ func TestFilledDiskStopsTheNode(t *testing.T) {
 	if !sandboxed(t) {
 		return
 	}
-	testkit.Tries(t, tellings(), filledDisk) // of a node that stays a replica
+	testkit.Tries(t, mostTold(), filledDisk) // of a node that stays a replica
 }
 
 func filledDisk(t testing.TB) {

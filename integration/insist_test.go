@@ -12,9 +12,9 @@ import (
 // insistLimit bounds how long a command is sent again.
 const insistLimit = time.Minute
 
-// tellings is how often a story is told that an election nobody asked for, or a machine
+// mostTold is how often a story is told that an election nobody asked for, or a machine
 // that stands still for a moment, may spoil: the long form has the machine to itself.
-func tellings() int { return pick(3, 1) }
+func mostTold() int { return pick(3, 1) }
 
 // asker is a client that fails the test unless it is answered.
 type asker interface {

@@ -41,7 +41,7 @@ func waitLease(t testing.TB, c *testkit.Cluster, want string) *testkit.Node {
 // metrics say why.
 func TestReadsGoByTheLease(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{Args: leasing()})
-	testkit.Tries(t, tellings(), func(try testing.TB) { readByTheLease(t, try, c) }) // of a master that stays
+	testkit.Tries(t, mostTold(), func(try testing.TB) { readByTheLease(t, try, c) }) // of a master that stays
 	wantOff(t, "not-master", func() (*testkit.Node, error) {
 		i, err := c.FindMaster()
 		return c.Nodes[(i+1)%len(c.Nodes)], err

@@ -118,7 +118,7 @@ type pages struct {
 // killed twice, the killed node started again in between: nobody is logged out,
 // nothing acknowledged is lost, and pages fail for less than 2 s each time.
 func TestExpressKeepsUsersLoggedIn(t *testing.T) {
-	testkit.Tries(t, tellings(), func(try testing.TB) { expressUnderKills(t, try) })
+	testkit.Tries(t, mostTold(), func(try testing.TB) { expressUnderKills(t, try) })
 }
 
 // users are how many the application has.
@@ -175,7 +175,7 @@ func expressUnderKills(always, t testing.TB) {
 // P8: all nodes are restarted one after the other, the master too, under the same
 // application: not one page fails.
 func TestExpressServesOverARollingRestart(t *testing.T) {
-	testkit.Tries(t, tellings(), func(try testing.TB) { expressOverRestarts(t, try) })
+	testkit.Tries(t, mostTold(), func(try testing.TB) { expressOverRestarts(t, try) })
 }
 
 // expressOverRestarts reports sessions that are lost to always, and everything else to t:
@@ -257,7 +257,7 @@ func TestLibrariesFollowTheMaster(t *testing.T) {
 	for _, l := range libraries {
 		t.Run(l.name, func(t *testing.T) {
 			try := 0
-			testkit.Tries(t, tellings(), func(told testing.TB) {
+			testkit.Tries(t, mostTold(), func(told testing.TB) {
 				try++ // no telling writes the keys of another
 				args := append(slices.Clone(l.args), "--sentinels", sentinels, "--prefix", fmt.Sprint(l.name, ":", try))
 				done := writeOverAKill(told, c, startProgram(told, l.path, args...))

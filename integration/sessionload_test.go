@@ -48,7 +48,7 @@ func TestSessionsEndUnderLoad(t *testing.T) {
 // with half the load, for a shorter time, when nothing but the speed was wrong.
 func runSessions(t testing.TB, opts sessions.Options, limits sessions.Limits) {
 	t.Helper()
-	testkit.Tries(t, tellings(), func(try testing.TB) {
+	testkit.Tries(t, mostTold(), func(try testing.TB) {
 		defer func() {
 			opts.Rate /= 2
 			opts.Duration = min(opts.Duration, 30*time.Second)
