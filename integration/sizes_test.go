@@ -29,16 +29,10 @@ func blob(seed byte, n int) string {
 // a restart of all nodes everything acknowledged is there.
 func TestLargeValues(t *testing.T) {
 	c := start(t, testkit.ClusterOptions{})
-	m := master(t, c)
+	m := insist(t, c)
 	large := blob(1, 31*mebibyte)
 	m.MustDo(t, "SET", "large", large)
-	m.MustDo(t, "SET", "grown", "")
-	grown := ""
-	for i := range 4 {
-		part := blob(byte(10+i), 7*mebibyte)
-		m.MustDo(t, "APPEND", "grown", part)
-		grown += part
-	}
+	key, grown := grow(t, c)
 	m.MustDo(t, "SET", "small", "untouched")
 
 	for _, size := range []int{33, 61, 80} {
@@ -46,12 +40,11 @@ func TestLargeValues(t *testing.T) {
 		refusedLarge(t, c, "SETRANGE to "+strconv.Itoa(size)+" MiB", [][]string{{"SETRANGE", "small", strconv.Itoa(size * mebibyte), "x"}})
 		refusedLarge(t, c, "MULTI of "+strconv.Itoa(size)+" SETs of 1 MiB", transaction(size))
 	}
-	refusedLarge(t, c, "APPEND beyond 32 MiB", [][]string{{"APPEND", "grown", blob(3, 7*mebibyte)}})
+	refusedLarge(t, c, "APPEND beyond 32 MiB", [][]string{{"APPEND", key, blob(3, 7*mebibyte)}})
 
 	check := func(when string) {
 		t.Helper()
-		m := master(t, c)
-		for key, want := range map[string]string{"large": large, "grown": grown, "small": "untouched", "in-transaction": ""} {
+		for key, want := range map[string]string{"large": large, key: grown, "small": "untouched", "in-transaction": ""} {
 			if got := string(m.MustDo(t, "GET", key).Text); got != want {
 				t.Errorf("%s: %s holds %d bytes, want %d as written", when, key, len(got), len(want))
 			}
@@ -68,6 +61,28 @@ func TestLargeValues(t *testing.T) {
 	check("after the restart of all nodes")
 }
 
+// grow makes a key of 28 MiB by APPEND and returns it and its value. It takes another key
+// when the outcome of an APPEND is unknown.
+func grow(t testing.TB, c *testkit.Cluster) (key, value string) {
+	t.Helper()
+	try := 0
+	testkit.Eventually(t, insistLimit, "a key that grows", func() error {
+		try++
+		key, value = "grown:"+strconv.Itoa(try), ""
+		f := testkit.NewFollower(c.Sentinels(), 20*time.Second)
+		defer f.Close()
+		for i := range 4 {
+			part := blob(byte(10+i), 7*mebibyte)
+			if _, _, err := f.Do("APPEND", key, part); err != nil {
+				return err
+			}
+			value += part
+		}
+		return nil
+	})
+	return key, value
+}
+
 // transaction is n SETs of 1 MiB in MULTI.
 func transaction(n int) [][]string {
 	commands := [][]string{{"MULTI"}}
@@ -82,12 +97,10 @@ func transaction(n int) [][]string {
 // be refused: with an error, or with the connection closed.
 func refusedLarge(t testing.TB, c *testkit.Cluster, what string, commands [][]string) {
 	t.Helper()
-	client, err := testkit.Dial(c.Nodes[c.WaitMaster(formLimit)].Addr(), 20*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := master(t, c)
 	defer client.Close()
 	var reply testkit.Reply
+	var err error
 	for _, args := range commands {
 		if reply, err = client.Do(args...); err != nil {
 			break

@@ -15,9 +15,7 @@ const levelOne = "f0d99908b68480a75620fd300fdc2088f0c3aa06"
 // level is the cluster's apply level as a node has it.
 func level(t testing.TB, n *testkit.Node) string {
 	t.Helper()
-	c := testkit.MustDial(t, n.Addr())
-	defer c.Close()
-	return testkit.ParseInfo(string(c.MustDo(t, "INFO", "raft").Text))["raft_apply_level"]
+	return testkit.ParseInfo(string(asked(t, n, "INFO", "raft").Text))["raft_apply_level"]
 }
 
 // equalStates waits until all nodes have the same digest at the same index.
@@ -79,7 +77,7 @@ func TestRollingUpgrade(t *testing.T) {
 		return nil
 	})
 	ws.end()
-	ws.verify(t, master(t, c))
+	ws.verify(t, insist(t, c))
 	equalStates(t, c)
 
 	back := c.Nodes[(c.WaitWhole(formLimit)+1)%3]
@@ -91,7 +89,7 @@ func TestRollingUpgrade(t *testing.T) {
 	if code := back.WaitExit(20 * time.Second); code == 0 || !back.LogContains("level=ERROR", "needs a newer release") {
 		t.Errorf("the earlier release ended with code %d and\n%s", code, back.Tail(2000))
 	}
-	master(t, c).MustDo(t, "SET", "after", "v")
+	insist(t, c).MustDo(t, "SET", "after", "v")
 	back.Use(now)
 	back.Start()
 	c.WaitWhole(formLimit)

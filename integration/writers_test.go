@@ -93,7 +93,7 @@ func (ws *writers) acknowledged() int {
 }
 
 // verify reports every acknowledged write that the client does not find, after end.
-func (ws *writers) verify(t testing.TB, c *testkit.Client) {
+func (ws *writers) verify(t testing.TB, c asker) {
 	t.Helper()
 	ws.verifyBy(t, func(args ...string) testkit.Reply { return c.MustDo(t, args...) })
 }
@@ -123,7 +123,7 @@ func (ws *writers) verifyBy(t testing.TB, do func(args ...string) testkit.Reply)
 }
 
 // readAll is what the keys prefix1 … prefixN hold, by number; a missing one is "".
-func readAll(t testing.TB, c *testkit.Client, prefix string, n int) map[int]string {
+func readAll(t testing.TB, c asker, prefix string, n int) map[int]string {
 	t.Helper()
 	return readAllBy(func(args ...string) testkit.Reply { return c.MustDo(t, args...) }, prefix, n)
 }

@@ -180,10 +180,11 @@ func (c *collector) unknown(due, done time.Duration) {
 	}
 }
 
+// errGivenUp is how a command ends that was repeated for too long.
+var errGivenUp = fmt.Errorf("given up after %v", giveUpAfter)
+
 // givenUp counts a command that was repeated for too long.
-func (c *collector) givenUp(due time.Duration) {
-	c.failed(due, fmt.Errorf("given up after %v", giveUpAfter))
-}
+func (c *collector) givenUp(due time.Duration) { c.failed(due, errGivenUp) }
 
 // failed counts a command that ended with an error.
 func (c *collector) failed(due time.Duration, err error) {

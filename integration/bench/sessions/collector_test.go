@@ -107,3 +107,17 @@ func TestReportShowsAndJudges(t *testing.T) {
 		t.Errorf("p99 of 18 and 19 ms was judged as %v", list)
 	}
 }
+
+// A command that is given up fails the run, but a busy machine may be why.
+func TestGivenUpIsNotWrong(t *testing.T) {
+	o := Options{Rate: 1, Duration: time.Second}
+	col := newCollector(0, o)
+	col.givenUp(0)
+	r := newReport(o, col, nil)
+	if list := r.Wrong(); len(list) > 0 {
+		t.Errorf("wrong at any speed: %v", list)
+	}
+	if list := r.Failures(Limits{}); len(list) != 1 {
+		t.Errorf("failures are %v", list)
+	}
+}

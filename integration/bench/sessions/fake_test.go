@@ -49,6 +49,8 @@ func newFake(t *testing.T) *fake {
 	return f
 }
 
+func (f *fake) find() (string, error) { return f.addr(), nil }
+
 func (f *fake) addr() string { return net.JoinHostPort(f.host, f.port) }
 
 // answerWith has the server answer otherwise.

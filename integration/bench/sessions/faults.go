@@ -46,8 +46,10 @@ const (
 	exitLimit = 20 * time.Second
 	// askLimit bounds a question to a node.
 	askLimit = 2 * time.Second
-	// transferLimit bounds RAFT TRANSFER.
+	// transferLimit bounds RAFT TRANSFER, and how long it is repeated when it is refused.
 	transferLimit = 10 * time.Second
+	// askTimes is how often a question is asked that gets no answer.
+	askTimes = 5
 )
 
 // faults does to the cluster what was asked for.
@@ -180,13 +182,28 @@ func (f *faults) transfer(ctx context.Context) error {
 		return err
 	}
 	f.col.begin("RAFT TRANSFER on the master, "+node.ID, handover, testkit.Now())
-	_, err = ask(node.Addr(), transferLimit, "RAFT", "TRANSFER")
-	return err
+	limited, cancel := context.WithTimeout(ctx, transferLimit)
+	defer cancel()
+	return testkit.Poll(limited, func() error {
+		node, err := f.master(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = ask(node.Addr(), transferLimit, "RAFT", "TRANSFER")
+		return err
+	})
 }
 
 // knowsTransfer tells whether a server has a planned handover.
 func knowsTransfer(addr string) error {
-	r, err := ask(addr, askLimit, "COMMAND", "INFO", "raft|transfer")
+	var r testkit.Reply
+	var err error
+	for range askTimes {
+		r, err = ask(addr, askLimit, "COMMAND", "INFO", "raft|transfer")
+		if told := testkit.ReplyError(""); err == nil || errors.As(err, &told) {
+			break
+		}
+	}
 	if err != nil {
 		return err
 	}

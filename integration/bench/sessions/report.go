@@ -62,16 +62,28 @@ func newReport(o Options, c *collector, all []*books) *Report {
 // shownFindings is how many disagreements with the books are told.
 const shownFindings = 10
 
-// Failures are what the cluster did wrong: everything that disagrees with the
-// books, error replies that no fault explains, and limits that were not kept.
-func (r *Report) Failures(l Limits) []string {
+// Wrong is what the cluster did wrong however busy the machine was: everything that
+// disagrees with the books, and error replies that no fault explains.
+func (r *Report) Wrong() []string {
 	var list []string
 	if n := r.books.found; n > 0 {
 		list = append(list, fmt.Sprintf("%d replies disagree with what was acknowledged", n))
 		list = append(list, r.books.findings[:min(len(r.books.findings), shownFindings)]...)
 	}
 	for _, text := range slices.Sorted(maps.Keys(r.errors)) {
-		list = append(list, fmt.Sprintf("%d commands ended with %q", r.errors[text], text))
+		if text != errGivenUp.Error() {
+			list = append(list, fmt.Sprintf("%d commands ended with %q", r.errors[text], text))
+		}
+	}
+	return list
+}
+
+// Failures are what the cluster did wrong, commands that were given up, and limits that
+// were not kept.
+func (r *Report) Failures(l Limits) []string {
+	list := r.Wrong()
+	if n := r.errors[errGivenUp.Error()]; n > 0 {
+		list = append(list, fmt.Sprintf("%d commands were %v", n, errGivenUp))
 	}
 	if got := float64(r.answered()+r.excused) / float64(max(r.total, 1)); got < l.Answered {
 		list = append(list, fmt.Sprintf("%.2f %% of all commands were answered, or in doubt because of a kill; want %.2f %%", 100*got, 100*l.Answered))

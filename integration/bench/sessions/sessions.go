@@ -70,8 +70,15 @@ func Run(ctx context.Context, c *testkit.Cluster, o Options) (*Report, error) {
 		}
 	}
 	all := openBooks(o)
+	find := func() (string, error) {
+		i, err := c.FindMaster()
+		if err != nil {
+			return "", err
+		}
+		return c.Nodes[i].Addr(), nil
+	}
 	fmt.Fprintf(o.Progress, "filling %d sessions\n", o.Sessions)
-	if err := fill(ctx, addr, all); err != nil {
+	if err := fill(ctx, find, all); err != nil {
 		return nil, fmt.Errorf("fill: %w", err)
 	}
 	col, err := load(ctx, c, all, o)
@@ -79,10 +86,7 @@ func Run(ctx context.Context, c *testkit.Cluster, o Options) (*Report, error) {
 		return nil, err
 	}
 	fmt.Fprintln(o.Progress, "verifying the books")
-	if addr, err = findMaster(ctx, c); err != nil {
-		return nil, err
-	}
-	if err := verify(addr, all); err != nil {
+	if err := verify(ctx, find, all); err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	return newReport(o, col, all), nil
@@ -90,7 +94,7 @@ func Run(ctx context.Context, c *testkit.Cluster, o Options) (*Report, error) {
 
 // load runs one worker for each of the books, and the faults beside them.
 func load(parent context.Context, c *testkit.Cluster, all []*books, o Options) (*collector, error) {
-	workers, err := newWorkers(c.Sentinels(), all, o)
+	workers, err := newWorkers(parent, c.Sentinels(), all, o)
 	if err != nil {
 		return nil, err
 	}
@@ -134,13 +138,13 @@ func findMaster(ctx context.Context, c *testkit.Cluster) (string, error) {
 const fillers = 8
 
 // fill logs every session in before the load begins.
-func fill(ctx context.Context, addr string, all []*books) error {
+func fill(ctx context.Context, find func() (string, error), all []*books) error {
 	todo := make(chan *books)
 	errs := make(chan error, fillers)
 	var wait sync.WaitGroup
 	for range fillers {
 		wait.Go(func() {
-			if err := fillSome(addr, todo); err != nil {
+			if err := fillSome(ctx, find, todo); err != nil {
 				errs <- err
 			}
 		})
@@ -166,19 +170,16 @@ func fill(ctx context.Context, addr string, all []*books) error {
 }
 
 // fillSome fills books until there are no more.
-func fillSome(addr string, todo <-chan *books) error {
-	client, err := testkit.Dial(addr, time.Minute)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+func fillSome(ctx context.Context, find func() (string, error), todo <-chan *books) error {
+	l := &line{find: find}
+	defer l.close()
 	for b := range todo {
 		for b.vacant() > 0 {
 			batch := make([]command, min(b.vacant(), batchSize))
 			for i := range batch {
 				batch[i] = b.login()
 			}
-			if err := sendBatch(client, batch); err != nil {
+			if err := l.send(ctx, batch); err != nil {
 				return err
 			}
 		}
@@ -186,44 +187,15 @@ func fillSome(addr string, todo <-chan *books) error {
 	return nil
 }
 
-// batchSize is how many commands are pipelined while filling and verifying: about
-// a hundred kilobytes.
-const batchSize = 100
-
-// sendBatch sends commands as one pipeline and has every reply judged. Nothing
-// may fail here: no fault is under way.
-func sendBatch(client *testkit.Client, batch []command) error {
-	args := make([][]string, len(batch))
-	for i, cmd := range batch {
-		args[i] = cmd.args
-	}
-	sent := testkit.Now()
-	replies, err := client.Pipeline(args...)
-	if err != nil {
-		return err
-	}
-	at := span{sent, testkit.Now()}
-	for i, r := range replies {
-		if err := r.Err(); err != nil {
-			return fmt.Errorf("%s: %w", batch[i].args[0], err)
-		}
-		batch[i].answered(r, at)
-	}
-	return nil
-}
-
 // verify compares everything in the books with what the master holds.
-func verify(addr string, all []*books) error {
-	client, err := testkit.Dial(addr, time.Minute)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+func verify(ctx context.Context, find func() (string, error), all []*books) error {
+	l := &line{find: find}
+	defer l.close()
 	for _, b := range all {
 		checks := b.checks()
 		for len(checks) > 0 {
 			n := min(len(checks), batchSize)
-			if err := sendBatch(client, checks[:n]); err != nil {
+			if err := l.send(ctx, checks[:n]); err != nil {
 				return err
 			}
 			checks = checks[n:]

@@ -35,8 +35,9 @@ type worker struct {
 	timer    *time.Timer
 }
 
-// newWorkers connects one worker for each of the books.
-func newWorkers(sentinels []string, all []*books, o Options) ([]*worker, error) {
+// newWorkers connects one worker for each of the books, however long each has to look for
+// the master.
+func newWorkers(ctx context.Context, sentinels []string, all []*books, o Options) ([]*worker, error) {
 	look := make(chan struct{}, lookers)
 	workers := make([]*worker, len(all))
 	for i, b := range all {
@@ -45,7 +46,10 @@ func newWorkers(sentinels []string, all []*books, o Options) ([]*worker, error) 
 			books: b, follower: testkit.NewFollower(sentinels, commandLimit), schedule: newSchedule(o, i, random),
 			random: random, blend: blend(), look: look, timer: time.NewTimer(0),
 		}
-		if err := w.follower.Connect(); err != nil {
+		wait, cancel := context.WithTimeout(ctx, masterLimit)
+		err := testkit.Poll(wait, w.follower.Connect)
+		cancel()
+		if err != nil {
 			return nil, fmt.Errorf("connection %d: %w", i, err)
 		}
 		workers[i] = w

@@ -25,10 +25,10 @@ func small() Options {
 func drive(t *testing.T, f *fake, o Options) *Report {
 	t.Helper()
 	all := openBooks(o)
-	if err := fill(t.Context(), f.addr(), all); err != nil {
+	if err := fill(t.Context(), f.find, all); err != nil {
 		t.Fatal(err)
 	}
-	workers, err := newWorkers([]string{f.addr()}, all, o)
+	workers, err := newWorkers(t.Context(), []string{f.addr()}, all, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func drive(t *testing.T, f *fake, o Options) *Report {
 	}
 	col.end(testkit.Now())
 	f.answerWith(nil)
-	if err := verify(f.addr(), all); err != nil {
+	if err := verify(t.Context(), f.find, all); err != nil {
 		t.Fatal(err)
 	}
 	return newReport(o, col, all)
@@ -129,6 +129,56 @@ func TestClosedConnectionsLeaveWritesInDoubt(t *testing.T) {
 	}
 	if list := r.Failures(Limits{Answered: 1}); len(list) != 1 || !strings.Contains(list[0], "answered") {
 		t.Errorf("judged as %v: no kill excuses what is in doubt", list)
+	}
+}
+
+// A connection that ends while the server is filled leaves writes in doubt, one that ends
+// while the books are verified nothing; refusals are repeated. An error ends it all.
+func TestLostLinesAreReplaced(t *testing.T) {
+	f := newFake(t)
+	var n atomic.Int64
+	f.answerWith(func(args []string) (string, bool) {
+		switch n.Add(1) {
+		case 3:
+			return "", true
+		case 9:
+			return "-READONLY You can't write against a read only replica.\r\n", true
+		case 11:
+			return "-INDOUBT the outcome is unknown\r\n", true
+		}
+		return "", false
+	})
+	all := openBooks(small())
+	if err := fill(t.Context(), f.find, all); err != nil {
+		t.Fatal(err)
+	}
+	live, doubts, checked := 0, 0, 0
+	for _, b := range all {
+		live, doubts = live+len(b.live), doubts+len(b.doubts)
+	}
+	if live != small().Sessions || doubts < 2 {
+		t.Errorf("%d live sessions, %d in doubt", live, doubts)
+	}
+	n.Store(0)
+	if err := verify(t.Context(), f.find, all); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range all {
+		checked += b.checked
+		for _, text := range b.findings {
+			t.Error(text)
+		}
+	}
+	if checked != 2*live+doubts {
+		t.Errorf("%d replies compared of %d sessions and %d in doubt", checked, live, doubts)
+	}
+	f.answerWith(func([]string) (string, bool) { return "-ERR no\r\n", true })
+	if err := verify(t.Context(), f.find, all); err == nil || !strings.Contains(err.Error(), "GET: ERR no") {
+		t.Errorf("with nothing but errors: %v", err)
+	}
+	f.answerWith(func([]string) (string, bool) { return "", true })
+	if err := fill(t.Context(), f.find, openBooks(small())); err == nil {
+		t.Error("filled a server that closes every connection")
 	}
 }
 

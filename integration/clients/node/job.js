@@ -115,6 +115,20 @@ class User {
   }
 }
 
+// Tells whether a user is known still. An election may fail a page, so it is asked for again.
+async function stillLoggedIn(user) {
+  for (let tries = 0; tries < 5; tries += 1) {
+    if (tries > 0) await pause(500);
+    const status = await user.request('GET', '/').then((answer) => answer.status, () => 0);
+    if (status === 200) return true;
+    if (status === 401) {
+      user.watch.loggedOut += 1;
+      return false;
+    }
+  }
+  return false;
+}
+
 async function keepVisiting(user, every, running) {
   while (running()) {
     await user.visit().catch((err) => user.watch.bad(err.message));
@@ -149,7 +163,7 @@ async function main() {
   clearInterval(ticker);
   watch.mark();
   await Promise.all(loops);
-  const stillIn = await Promise.all(users.map((user) => user.request('GET', '/').then(({ status }) => status === 200)));
+  const stillIn = await Promise.all(users.map(stillLoggedIn));
   report('done', { ...watch.totals(), users: users.length, stillLoggedIn: stillIn.filter(Boolean).length });
   agent.destroy();
   server.close();

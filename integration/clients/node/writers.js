@@ -15,7 +15,7 @@ const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 async function run({ prefix, workers, set, get, close }) {
   let running = true;
   for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => { running = false; });
-  const state = { acknowledged: 0, wrongReads: 0, failures: {}, longestGap: 0, last: performance.now() };
+  const state = { acknowledged: 0, wrongReads: 0, failures: {}, longestGap: 0, last: undefined };
   const all = Array.from({ length: workers }, (_, i) => ({ key: `${prefix}:${i}`, tried: 0, failed: [] }));
 
   function failed(err) {
@@ -34,7 +34,7 @@ async function run({ prefix, workers, set, get, close }) {
       return;
     }
     const now = performance.now();
-    state.longestGap = Math.max(state.longestGap, Math.round(now - state.last));
+    if (state.last !== undefined) state.longestGap = Math.max(state.longestGap, Math.round(now - state.last));
     state.last = now;
     state.acknowledged += 1;
     if (n % 10 !== 0) return;

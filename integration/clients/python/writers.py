@@ -28,12 +28,13 @@ class Job:
         self.wrong_reads = 0
         self.failures = {}
         self.longest_gap = 0.0
-        self.last = time.monotonic()
+        self.last = None  # when the last write succeeded
 
     def succeeded(self):
         with self.lock:
             now = time.monotonic()
-            self.longest_gap = max(self.longest_gap, now - self.last)
+            if self.last is not None:
+                self.longest_gap = max(self.longest_gap, now - self.last)
             self.last = now
             self.acknowledged += 1
 
