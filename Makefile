@@ -55,10 +55,10 @@ docker-packed: build ## the container image from bin/holdfast, without any base 
 test: deps ## everything; installs what the tests need
 	$(GO) vet ./...
 	$(GO) vet -tags faults ./...
-	$(GO) test -race -short -timeout 10m $(UNIT)
+	$(GO) test -race -short -timeout 20m $(UNIT)
 	$(GO) test -short -run NewAddress ./cluster # skipped above: raft has a race there
 	$(MAKE) --no-print-directory fuzz FUZZTIME=2s
-	$(GO) test -count=1 -timeout 20m ./integration/...
+	$(GO) test -count=1 -p 1 -timeout 40m ./integration/... # one package at a time: they measure
 
 test-full: deps ## everything in its long form, for a night (FULLFUZZ= for each target, 5m)
 	$(GO) test -race -timeout 60m $(UNIT)
@@ -74,7 +74,7 @@ unit: ## tests without real processes, short forms
 	$(GO) test -short $(UNIT)
 
 race: ## the same under the race detector
-	$(GO) test -race -short -timeout 10m $(UNIT)
+	$(GO) test -race -short -timeout 20m $(UNIT)
 
 cover: ## statement coverage of the unit tests, in cover.html
 	$(GO) test -short -coverprofile=cover.out -coverpkg=./... $(UNIT)
