@@ -146,6 +146,7 @@ func (n *Node) acceptLoop(ctx context.Context, socket net.Listener) {
 			}
 			continue
 		}
+		conn = tuned(conn)
 		if !n.listener.keep(conn) {
 			return
 		}
@@ -159,7 +160,6 @@ func (n *Node) acceptLoop(ctx context.Context, socket net.Listener) {
 // receive shakes hands and hands the connection to whoever serves its kind.
 func (n *Node) receive(raw net.Conn) {
 	conn := &acceptedConn{raw, n.listener}
-	tune(raw)
 	said, err := shakeIn(conn, n.key, n.hello(), n.judge)
 	n.listener.shaken(raw)
 	if err != nil {
@@ -245,7 +245,7 @@ func (n *Node) dial(ctx context.Context, p *peer, kind string) (*session, error)
 		p.dialed(err)
 		return nil, err
 	}
-	tune(conn)
+	conn = tuned(conn)
 	own := n.hello()
 	own.kind, own.to = kind, p.id
 	stop := context.AfterFunc(ctx, func() { closeConn(conn) })
@@ -281,20 +281,21 @@ func compare(own, other, kind string) verdict {
 	return accepted
 }
 
-// tune sets the options of a connection between nodes.
-func tune(conn net.Conn) {
+// tuned is a connection between nodes with its options set.
+func tuned(conn net.Conn) net.Conn {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
-		return
+		return conn
 	}
 	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive, Count: 3}) // it works without
 	raw, err := tcp.SyscallConn()
 	if err != nil {
-		return
+		return conn
 	}
 	_ = raw.Control(func(fd uintptr) { // it works without
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, userTimeout) // it works without
 	})
+	return &directConn{conn, raw}
 }
 
 // sleep waits for d; false if ctx ended before.

@@ -186,7 +186,7 @@ func (n *Node) call(ctx context.Context, addr, id string, ask []byte) (fields, e
 		return fields{}, err
 	}
 	defer closeConn(conn)
-	tune(conn)
+	conn = tuned(conn)
 	own := n.hello()
 	own.kind, own.to = kindMember, id
 	stop := context.AfterFunc(ctx, func() { closeConn(conn) })
