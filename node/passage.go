@@ -104,7 +104,10 @@ func (p *passage) take(list []forward.Ending) {
 	doubt := false
 	for i, e := range list {
 		if e.Outcome == command.Refused && !doubt && notMaster(list[i:]) {
-			if clock.Mono() >= p.until {
+			if i > 0 {
+				p.since = clock.Mono()
+			}
+			if clock.Mono() >= p.since+passBound {
 				p.refuse()
 				return
 			}

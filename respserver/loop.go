@@ -144,7 +144,8 @@ func (c *client) carryOut(cmds []resp.Command) error {
 	}
 	c.sess.ending = c.sess.ending || c.sess.lost
 	if c.retires() {
-		return c.retire()
+		c.sess.ending = true
+		c.out.cork()
 	}
 	return c.flush()
 }

@@ -206,32 +206,14 @@ func (c *client) retires() bool {
 		c.rd.Buffered() == 0 && len(c.ahead.buf) == 0 && !c.unread()
 }
 
-// retire sends the last replies and ends the connection behind them. That of a client that
-// reads slowly does not end yet: Retired closes it when it has been still with all replies sent.
-func (c *client) retire() error {
-	c.out.cork(true)
-	err := c.flush()
-	if err == nil && c.out.busy() {
-		c.out.cork(false)
-		return nil
-	}
-	c.sess.ending = true
-	return err
-}
-
 // cork keeps what is sent from now on from leaving before the connection is closed, so
-// that the client gets the last reply and the end of the connection at once, or lets
-// it go after all.
-func (o *output) cork(on bool) {
+// that the client gets the last reply and the end of the connection at once.
+func (o *output) cork() {
 	if o.raw == nil {
 		return
 	}
-	value := 0
-	if on {
-		value = 1
-	}
 	_ = o.raw.Control(func(fd uintptr) { // without it the end comes a little later
-		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CORK, value) // as above
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CORK, 1) // as above
 	})
 }
 

@@ -126,28 +126,6 @@ func TestRetiringLetsSlowReadersFinish(t *testing.T) {
 	p.wantClosed()
 }
 
-// P8: the same goes for a client whose last commands come while clients are sent away.
-func TestRetiringLetsSlowReadersFinishWhatTheyAsk(t *testing.T) {
-	r := start(t)
-	p := r.dial(t)
-	const times, size = 40, 1 << 20
-	p.want("SET a "+strings.Repeat("x", size), "OK")
-	r.Retire()
-	p.sendBytes(bytes.Repeat(encode("GET a"), times))
-	eventually(t, "all is executed", func() bool { return r.Stats().Commands == times+1 && r.Stats().Pending > 0 })
-	<-time.After(1200 * time.Millisecond) // longer than a connection that has ended is given
-	for i := range times {
-		v, err := p.tryRead(testBound)
-		if err != nil || len(v.Bytes()) != size {
-			t.Fatalf("reply %d: %d bytes, %v", i, len(v.Bytes()), err)
-		}
-	}
-	if !r.Retired(t.Context(), quiet, nil) {
-		t.Error("it says that some are left")
-	}
-	p.wantClosed()
-}
-
 // A transaction that has been begun, and keys that are watched, keep a connection until
 // it has been carried out.
 func TestRetiringWaitsForTransactions(t *testing.T) {

@@ -37,7 +37,8 @@ type Server struct {
 		sync.Mutex
 		clients map[int64]*client
 		nextID  int64
-		serving int // calls of Serve
+		serving int           // calls of Serve
+		ending  chan struct{} // closed when the last of them is over; nil if none is about to be
 		retired retirement
 		jobs    context.Context // of what lives as long as somebody serves
 		stop    context.CancelFunc
@@ -98,10 +99,17 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// enter counts a call of Serve; the first starts the housekeeping.
+// enter counts a call of Serve; the first starts the housekeeping, once the end of the
+// last one before it is over.
 func (s *Server) enter(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for s.mu.ending != nil {
+		ending := s.mu.ending
+		s.mu.Unlock()
+		<-ending
+		s.mu.Lock()
+	}
 	s.mu.serving++
 	if s.mu.serving > 1 {
 		return
@@ -115,7 +123,10 @@ func (s *Server) enter(ctx context.Context) {
 func (s *Server) leave() {
 	s.mu.Lock()
 	s.mu.serving--
-	last, stop := s.mu.serving == 0, s.mu.stop
+	last, stop, ending := s.mu.serving == 0, s.mu.stop, make(chan struct{})
+	if last {
+		s.mu.ending = ending
+	}
 	s.mu.Unlock()
 	if !last {
 		return
@@ -128,6 +139,10 @@ func (s *Server) leave() {
 	s.conns.Wait()
 	stop()
 	s.jobs.Wait()
+	s.mu.Lock()
+	s.mu.ending = nil
+	s.mu.Unlock()
+	close(ending)
 }
 
 // Accepting goes on after errors that pass by themselves (no descriptors, a

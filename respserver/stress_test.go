@@ -230,3 +230,26 @@ func FuzzConnection(f *testing.F) {
 		}
 	})
 }
+
+// Calls of Serve may begin while the last of those before ends, as those of a node do that
+// is told to stop right after its start.
+func TestServersMayEndWhileTheyBegin(t *testing.T) {
+	cfg := baseConfig(newFakeNode())
+	cfg.Table = dataTable(t)
+	srv := respserver.New(cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var wg sync.WaitGroup
+	for range 50 {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			if err := srv.Serve(ctx, ln); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
