@@ -123,14 +123,13 @@ func (s *Server) enter(ctx context.Context) {
 func (s *Server) leave() {
 	s.mu.Lock()
 	s.mu.serving--
-	last, stop, ending := s.mu.serving == 0, s.mu.stop, make(chan struct{})
-	if last {
-		s.mu.ending = ending
-	}
-	s.mu.Unlock()
-	if !last {
+	if s.mu.serving > 0 {
+		s.mu.Unlock()
 		return
 	}
+	stop, ending := s.mu.stop, make(chan struct{})
+	s.mu.ending = ending
+	s.mu.Unlock()
 	s.Release()
 	s.CloseClients()
 	s.closeParting()
