@@ -161,7 +161,7 @@ func TestAllKilledComesBackInAnyOrder(t *testing.T) {
 		if got := atMaster(t, c, "DBSIZE").Int(); got != int64(total) {
 			t.Errorf("order %v: %d keys, want %d", order, got, total)
 		}
-		for n, value := range readAllBy(func(args ...string) testkit.Reply { return atMaster(t, c, args...) }, prefix, 500) {
+		for n, value := range readAll(t, whoeverLeads{c}, prefix, 500) {
 			if value != strconv.Itoa(n) {
 				t.Errorf("order %v: %s%d holds %q", order, prefix, n, value)
 			}

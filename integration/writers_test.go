@@ -95,20 +95,9 @@ func (ws *writers) acknowledged() int {
 // verify reports every acknowledged write that the client does not find, after end.
 func (ws *writers) verify(t testing.TB, c asker) {
 	t.Helper()
-	ws.verifyBy(t, func(args ...string) testkit.Reply { return c.MustDo(t, args...) })
-}
-
-// verifyAtMaster is verify for a cluster whose master may change meanwhile.
-func (ws *writers) verifyAtMaster(t testing.TB, c *testkit.Cluster) {
-	t.Helper()
-	ws.verifyBy(t, func(args ...string) testkit.Reply { return atMaster(t, c, args...) })
-}
-
-func (ws *writers) verifyBy(t testing.TB, do func(args ...string) testkit.Reply) {
-	t.Helper()
 	lost := 0
 	for _, w := range ws.all {
-		for n, value := range readAllBy(do, w.key, w.tried) {
+		for n, value := range readAll(t, c, w.key, w.tried) {
 			if value == strconv.Itoa(n) || w.unknown[n] && value == "" {
 				continue
 			}
@@ -125,11 +114,6 @@ func (ws *writers) verifyBy(t testing.TB, do func(args ...string) testkit.Reply)
 // readAll is what the keys prefix1 … prefixN hold, by number; a missing one is "".
 func readAll(t testing.TB, c asker, prefix string, n int) map[int]string {
 	t.Helper()
-	return readAllBy(func(args ...string) testkit.Reply { return c.MustDo(t, args...) }, prefix, n)
-}
-
-// readAllBy is readAll by whoever does the commands.
-func readAllBy(do func(args ...string) testkit.Reply, prefix string, n int) map[int]string {
 	const atOnce = 1000
 	found := make(map[int]string, n)
 	for first := 1; first <= n; first += atOnce {
@@ -138,7 +122,7 @@ func readAllBy(do func(args ...string) testkit.Reply, prefix string, n int) map[
 		for i := first; i <= last; i++ {
 			args = append(args, prefix+strconv.Itoa(i))
 		}
-		for i, value := range do(args...).Strings() {
+		for i, value := range c.MustDo(t, args...).Strings() {
 			found[first+i] = value
 		}
 	}
