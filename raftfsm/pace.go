@@ -41,8 +41,10 @@ func (c *pace) ready(q *line, flying int) bool {
 		return true
 	case flying > 0:
 		return false
+	case c.expected == 0:
+		return true
 	case len(q.parts) >= c.expected:
-		c.vain = 0
+		c.expected, c.vain = 0, 0
 		return true
 	case clock.Mono() < c.until:
 		return false
@@ -50,7 +52,7 @@ func (c *pace) ready(q *line, flying int) bool {
 	// Connections whose next request is not a consequence of the last reply do not
 	// come back in time. They should not pay for the idea that they might.
 	c.vain = min(2*c.vain+1, mostSkips)
-	c.skips = c.vain
+	c.expected, c.skips = 0, c.vain
 	return true
 }
 
