@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holdfast/holdfast/internal/clock"
+	"github.com/holdfast/holdfast/internal/quiet"
 )
 
 // The kinds of connections between nodes.
@@ -288,14 +289,14 @@ func tuned(conn net.Conn) net.Conn {
 		return conn
 	}
 	_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive, Count: 3}) // it works without
-	raw, err := tcp.SyscallConn()
+	socket, err := quiet.NewSocket(tcp)
 	if err != nil {
 		return conn
 	}
-	_ = raw.Control(func(fd uintptr) { // it works without
+	_ = socket.Control(func(fd uintptr) { // it works without
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, userTimeout) // it works without
 	})
-	return &directConn{conn, raw}
+	return &quietConn{conn, socket}
 }
 
 // sleep waits for d; false if ctx ended before.

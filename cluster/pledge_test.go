@@ -111,7 +111,7 @@ func reopened(t *testing.T, dir string, election time.Duration, f func(n *Node))
 	n, err := Open(Config{
 		NodeID: "n1", Dir: dir, Bind: "127.0.0.1:0", Secret: "s", ElectionTimeout: election,
 		Peers: []Peer{{"n1", "127.0.0.1:1"}, {"n2", "127.0.0.1:2"}, {"n3", "127.0.0.1:3"}},
-		FSM:   &raft.MockFSM{}, Source: quiet{},
+		FSM:   &raft.MockFSM{}, Source: still{},
 	})
 	must(t, err)
 	f(n)

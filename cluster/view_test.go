@@ -10,13 +10,13 @@ import (
 	"github.com/holdfast/holdfast/internal/testkit"
 )
 
-// quiet is a source of nothing.
-type quiet struct{}
+// still is a source of nothing.
+type still struct{}
 
-func (quiet) Info() []byte        { return nil }
-func (quiet) Established() uint64 { return 0 }
-func (quiet) Applied() uint64     { return 0 }
-func (quiet) Time() (int64, bool) { return 0, false }
+func (still) Info() []byte        { return nil }
+func (still) Established() uint64 { return 0 }
+func (still) Applied() uint64     { return 0 }
+func (still) Time() (int64, bool) { return 0, false }
 
 // viewer is a node of three with a clock moved by hand and an election timeout of
 // 100 ms; it is not started.
@@ -27,7 +27,7 @@ func viewer(t *testing.T) (*Node, *clock.Fake) {
 	n, err := Open(Config{
 		NodeID: "n1", Dir: testkit.MemoryDir(t), Bind: "127.0.0.1:0", Secret: "s", Clock: now, ElectionTimeout: 100 * time.Millisecond,
 		Peers: []Peer{{"n1", "127.0.0.1:1"}, {"n2", "127.0.0.1:2"}, {"n3", "127.0.0.1:3"}},
-		FSM:   &raft.MockFSM{}, Source: quiet{},
+		FSM:   &raft.MockFSM{}, Source: still{},
 	})
 	if err != nil {
 		t.Fatal(err)

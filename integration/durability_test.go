@@ -140,7 +140,7 @@ func trace(t testing.TB, n *testkit.Node) *tracer {
 		Name: "strace-" + n.ID, Path: "/usr/bin/strace", Dir: dir,
 		Args: []string{
 			"-f", "-ttt", "-T", "-y", "-s", "20000", "-o", out,
-			"-e", "trace=read,write,writev,pwrite64,pwritev,fsync,fdatasync", "-p", strconv.Itoa(n.Pid()),
+			"-e", "trace=read,write,writev,pwrite64,pwritev,fsync,fdatasync,io_submit,io_getevents", "-p", strconv.Itoa(n.Pid()),
 		},
 	})
 	p.Start()
@@ -167,7 +167,15 @@ var (
 	whole      = regexp.MustCompile(`^(\d+) +(\d+\.\d+) (\w+)\((\d+)<([^>]*)>(.*) = (-?\d+).*<(\d+\.\d+)>$`)
 	unfinished = regexp.MustCompile(`^(\d+) +(\d+\.\d+) (\w+)\((\d+)<([^>]*)>(.*)<unfinished \.\.\.>$`)
 	resumed    = regexp.MustCompile(`^(\d+) +(\d+\.\d+) <\.\.\. (\w+) resumed>(.*) = (-?\d+).*<(\d+\.\d+)>$`)
+
+	// Of asynchronous I/O: what is submitted to a queue of the kernel, and what is heard of it.
+	submitted = regexp.MustCompile(`^(\d+) +(\d+\.\d+) io_submit\((\w+), 1, \[\{.*aio_lio_opcode=(\w+), aio_fildes=(\d+)<([^>]*)>(.*)`)
+	hears     = regexp.MustCompile(`^(\d+) +(\d+\.\d+) io_getevents\((\w+), `)
+	heard     = regexp.MustCompile(`^(\d+) +(\d+\.\d+) (io_getevents|<).*\[\{.* res=(-?\d+), .*\) = 1 <(\d+\.\d+)>$`)
 )
+
+// asynchronous are the calls that do the same as what is submitted.
+var asynchronous = map[string]string{"IOCB_CMD_PWRITE": "pwrite64", "IOCB_CMD_FDSYNC": "fdatasync"}
 
 // calls ends the tracer and reads what it saw, in the order of the calls' ends.
 func (tr *tracer) calls(t testing.TB) []call {
@@ -180,12 +188,31 @@ func (tr *tracer) calls(t testing.TB) []call {
 	}
 	defer file.Close()
 	var list []call
-	begun := map[string]call{} // by thread
+	begun := map[string]call{}       // by thread
+	underWay := map[string]call{}    // by queue: each carries out one operation at a time
+	listening := map[string]string{} // queues by the thread that asks
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		line := lines.Text()
-		if m := whole.FindStringSubmatch(line); m != nil {
+		if m := submitted.FindStringSubmatch(line); m != nil {
+			underWay[m[3]] = call{name: asynchronous[m[4]], start: number(m[2]), fd: m[5], target: m[6], rest: m[7]}
+			continue
+		}
+		if m := hears.FindStringSubmatch(line); m != nil {
+			listening[m[1]] = m[3]
+		}
+		if m := heard.FindStringSubmatch(line); m != nil {
+			queue := listening[m[1]]
+			if k, ok := underWay[queue]; ok {
+				delete(underWay, queue)
+				if k.end = number(m[2]); m[3] != "<" { // not the time of the end
+					k.end += number(m[5])
+				}
+				k.failed = m[4][0] == '-'
+				list = append(list, k)
+			}
+		} else if m := whole.FindStringSubmatch(line); m != nil {
 			k := call{name: m[3], start: number(m[2]), fd: m[4], target: m[5], rest: m[6], failed: m[7][0] == '-'}
 			k.end = k.start + number(m[8])
 			list = append(list, k)
@@ -214,14 +241,33 @@ func number(text string) float64 {
 
 // The reading of traces finds a sync that came in time and one that did not.
 func TestTraceReading(t *testing.T) {
-	lines := []string{
-		`11 100.000100 read(7<socket:[5]>, "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$4\r\nmark\r\n", 4096) = 30 <0.000010>`,
-		`12 100.000200 pwrite64(9</d/log.wal>, "..mark..", 8, 0) = 8 <0.000010>`,
-		`12 100.000300 fdatasync(9</d/log.wal> <unfinished ...>`,
-		`11 100.000310 fsync(10</d/other>) = 0 <0.000001>`,
-		`12 100.001300 <... fdatasync resumed>) = 0 <0.001000>`,
-		`11 100.002000 write(7<socket:[5]>, "+OK\r\n", 5) = 5 <0.000010>`,
-	}
+	t.Run("system calls", func(t *testing.T) {
+		readsTrace(t, []string{
+			`11 100.000100 read(7<socket:[5]>, "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$4\r\nmark\r\n", 4096) = 30 <0.000010>`,
+			`12 100.000200 pwrite64(9</d/log.wal>, "..mark..", 8, 0) = 8 <0.000010>`,
+			`12 100.000300 fdatasync(9</d/log.wal> <unfinished ...>`,
+			`11 100.000310 fsync(10</d/other>) = 0 <0.000001>`,
+			`12 100.001300 <... fdatasync resumed>) = 0 <0.001000>`,
+			`11 100.002000 write(7<socket:[5]>, "+OK\r\n", 5) = 5 <0.000010>`,
+		})
+	})
+	t.Run("asynchronous I/O", func(t *testing.T) {
+		readsTrace(t, []string{
+			`11 100.000100 read(7<socket:[5]>, "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$4\r\nmark\r\n", 4096) = 30 <0.000010>`,
+			`12 100.000200 io_submit(0x7f01, 1, [{aio_data=0, aio_rw_flags=RWF_NOWAIT, aio_lio_opcode=IOCB_CMD_PWRITE, aio_fildes=9</d/log.wal>, aio_buf="..mark..", aio_nbytes=8, aio_offset=0, aio_resfd=11<anon_inode:[eventfd]>}]) = 1 <0.000010>`,
+			`13 100.000220 io_getevents(0x7f01, 1, 1, [{data=0, obj=0x17, res=8, res2=0}], NULL) = 1 <0.000030>`,
+			`13 100.000300 io_submit(0x7f01, 1, [{aio_data=0, aio_lio_opcode=IOCB_CMD_FDSYNC, aio_fildes=9</d/log.wal>}] <unfinished ...>`,
+			`11 100.000310 fsync(10</d/other>) = 0 <0.000001>`,
+			`13 100.000320 <... io_submit resumed>)      = 1 <0.000020>`,
+			`12 100.001300 io_getevents(0x7f01, 1, 1,  <unfinished ...>`,
+			`12 100.001350 <... io_getevents resumed>[{data=0, obj=0x17, res=0, res2=0}], NULL) = 1 <0.000050>`,
+			`11 100.002000 write(7<socket:[5]>, "+OK\r\n", 5) = 5 <0.000010>`,
+		})
+	})
+}
+
+func readsTrace(t *testing.T, lines []string) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "trace")
 	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)

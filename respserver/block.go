@@ -53,10 +53,10 @@ func (c *client) block() (woken <-chan wakeup, unblock func()) {
 // the kernel knows. Reading ahead finds that out too, unless the client has sent
 // more than that: then the end stands behind it.
 func (c *client) hungUp() (gone bool) {
-	if c.out.raw == nil {
+	if c.out.socket == nil {
 		return false
 	}
-	ended := c.out.raw.Control(func(fd uintptr) {
+	ended := c.out.socket.Control(func(fd uintptr) {
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}} // of the whole process, so it fits
 		n, err := unix.Poll(poll, 0)
 		gone = err == nil && n > 0

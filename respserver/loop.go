@@ -24,7 +24,11 @@ type source client
 // Read reads from the connection.
 func (s *source) Read(p []byte) (int, error) {
 	n, err, ok := s.ahead.take(p)
-	if !ok {
+	switch {
+	case ok:
+	case s.out.socket != nil:
+		n, err = s.out.socket.Read(p)
+	default:
 		n, err = s.conn.Read(p)
 	}
 	if n > 0 {

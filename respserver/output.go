@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/holdfast/holdfast/internal/quiet"
 )
 
 // errOutputLimit closes a client for which too much waits.
@@ -27,15 +29,12 @@ const (
 // reading: clients may send a long pipeline before they read the first reply.
 // Once too much waits, flush does too.
 //
-// buf, try's results and flush belong to whoever holds the client's turn.
+// buf, wrote and flush belong to whoever holds the client's turn.
 type output struct {
-	conn net.Conn
-	raw  syscall.RawConn // nil if the connection has no descriptor of its own
-	try  func(fd uintptr) bool
-	buf  []byte
-
-	wrote  int
-	failed error
+	conn   net.Conn
+	socket *quiet.Socket // nil if the connection has no descriptor of its own
+	buf    []byte
+	wrote  int // of buf, by sendNow
 
 	direct  atomic.Bool   // the connection's own goroutine is in a write that may block
 	writing atomic.Bool   // the goroutine runs
@@ -63,26 +62,7 @@ type gate struct {
 func (o *output) init(conn net.Conn, g *gate) {
 	o.conn, o.gate = conn, g
 	if sc, ok := conn.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			o.raw = raw
-			o.try = o.tryWrite
-		}
-	}
-}
-
-// tryWrite is called with the descriptor; it never asks to be called again.
-func (o *output) tryWrite(fd uintptr) bool {
-	for {
-		n, err := syscall.Write(int(fd), o.buf)
-		switch {
-		case err == nil:
-			o.wrote = n
-		case errors.Is(err, syscall.EINTR):
-			continue
-		case !errors.Is(err, syscall.EAGAIN):
-			o.failed = err
-		}
-		return true
+		o.socket, _ = quiet.NewSocket(sc) // it works without
 	}
 }
 
@@ -109,23 +89,18 @@ func (o *output) flush(limit OutputLimit, most int64) error {
 }
 
 // sendNow writes as much as can be written without waiting; wrote tells how much.
-func (o *output) sendNow() error {
-	o.wrote, o.failed = 0, nil
+func (o *output) sendNow() (err error) {
+	o.wrote = 0
 	switch {
-	case o.raw != nil:
-		if err := o.raw.Write(o.try); err != nil {
-			return err
-		}
-		return o.failed
+	case o.socket != nil:
+		o.wrote, err = o.socket.TryWrite(o.buf)
 	case len(o.buf) <= directWrite:
 		o.tick.Store(o.gate.tick.Load())
 		o.direct.Store(true)
-		n, err := o.conn.Write(o.buf)
+		o.wrote, err = o.conn.Write(o.buf)
 		o.direct.Store(false)
-		o.wrote = n
-		return err
 	}
-	return nil
+	return err
 }
 
 func (o *output) reuse() {

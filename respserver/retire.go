@@ -209,20 +209,20 @@ func (c *client) retires() bool {
 // cork keeps what is sent from now on from leaving before the connection is closed, so
 // that the client gets the last reply and the end of the connection at once.
 func (o *output) cork() {
-	if o.raw == nil {
+	if o.socket == nil {
 		return
 	}
-	_ = o.raw.Control(func(fd uintptr) { // without it the end comes a little later
+	_ = o.socket.Control(func(fd uintptr) { // without it the end comes a little later
 		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_CORK, 1) // as above
 	})
 }
 
 // unread tells whether the kernel has bytes of the client that were not read.
 func (c *client) unread() (some bool) {
-	if c.out.raw == nil {
+	if c.out.socket == nil {
 		return false
 	}
-	_ = c.out.raw.Control(func(fd uintptr) { // an ended connection has none
+	_ = c.out.socket.Control(func(fd uintptr) { // an ended connection has none
 		var b [1]byte
 		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		some = err == nil && n > 0

@@ -11,6 +11,7 @@ type node struct {
 var layers = []map[string]node{
 	{ // leaves
 		"internal/clock":    {third: []string{"golang.org/x/sys"}},
+		"internal/quiet":    {third: []string{"golang.org/x/sys"}},
 		"internal/bell":     {},
 		"internal/glob":     {},
 		"internal/durable":  {},
@@ -22,7 +23,7 @@ var layers = []map[string]node{
 		"tracking": {},
 		"config":   {own: []string{"internal/glob"}},
 		"internal/walfs": {
-			own:   []string{"internal/durable"},
+			own:   []string{"internal/durable", "internal/quiet"},
 			third: []string{"github.com/hashicorp/raft", "github.com/hashicorp/raft-wal"},
 		},
 	},
@@ -42,7 +43,7 @@ var layers = []map[string]node{
 		},
 		"forward": {own: []string{"command", "resp", "store"}},
 		"cluster": {
-			own: []string{"internal/bell", "internal/clock", "internal/durable", "internal/walfs"},
+			own: []string{"internal/bell", "internal/clock", "internal/durable", "internal/quiet", "internal/walfs"},
 			third: []string{
 				"github.com/hashicorp/raft", "github.com/hashicorp/raft-boltdb/v2", "github.com/hashicorp/raft-wal",
 				"github.com/hashicorp/go-hclog", "go.etcd.io/bbolt", "golang.org/x/sys",
@@ -51,7 +52,7 @@ var layers = []map[string]node{
 	},
 	{
 		"respserver": {
-			own:   []string{"command", "pubsub", "tracking", "resp", "store", "config", "internal/clock"},
+			own:   []string{"command", "pubsub", "tracking", "resp", "store", "config", "internal/clock", "internal/quiet"},
 			third: []string{"github.com/prometheus/client_golang", "golang.org/x/sys"},
 		},
 		"sentinelapi": {own: []string{"command", "store", "pubsub", "resp", "internal/glob"}},

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/holdfast/holdfast/internal/durable"
+	"github.com/holdfast/holdfast/internal/quiet"
 )
 
 const (
@@ -84,12 +85,27 @@ func (f *file) writeBlocks(p []byte, at int64) (int, error) {
 	if err := f.loadRest(first, end, last); err != nil {
 		return 0, err
 	}
-	if _, err := f.w.WriteAt(f.buf[:last-first], first); err != nil {
+	if err := f.put(f.buf[:last-first], first); err != nil {
 		return 0, err
 	}
 	f.keepTail(first, end)
 	f.wrote(end)
 	return n, nil
+}
+
+// put writes whole blocks.
+func (f *file) put(p []byte, at int64) error {
+	if f.dir.disk != nil {
+		n, err := f.dir.disk.Write(f.w.Fd(), p, at)
+		switch {
+		case err == nil && n == len(p):
+			return nil
+		case err != nil && !errors.Is(err, quiet.ErrNotBegun):
+			return f.failed("write", err)
+		}
+	}
+	_, err := f.w.WriteAt(p, at)
+	return err
 }
 
 // load makes sure that the buffer begins with what the file has at first.
@@ -142,15 +158,8 @@ func (f *file) wrote(end int64) {
 
 // Sync returns when everything written is durable, and the file's name.
 func (f *file) Sync() error {
-	for {
-		err := syscall.Fdatasync(int(f.w.Fd()))
-		if errors.Is(err, syscall.EINTR) {
-			continue
-		}
-		if err != nil {
-			return &os.PathError{Op: "fdatasync", Path: filepath.Base(f.w.Name()), Err: err}
-		}
-		break
+	if err := f.syncData(); err != nil {
+		return f.failed("fdatasync", err)
 	}
 	if f.unsynced {
 		if err := durable.SyncDir(f.dir.path); err != nil {
@@ -159,6 +168,23 @@ func (f *file) Sync() error {
 		f.unsynced = false
 	}
 	return nil
+}
+
+func (f *file) syncData() error {
+	if f.dir.disk != nil {
+		if err := f.dir.disk.Sync(f.w.Fd()); !errors.Is(err, quiet.ErrNotBegun) {
+			return err
+		}
+	}
+	for {
+		if err := syscall.Fdatasync(int(f.w.Fd())); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+func (f *file) failed(op string, err error) error {
+	return &os.PathError{Op: op, Path: filepath.Base(f.w.Name()), Err: err}
 }
 
 // Close closes the file.

@@ -22,6 +22,8 @@ import (
 
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/holdfast/holdfast/internal/quiet"
 )
 
 const (
@@ -37,6 +39,7 @@ const (
 type FS struct {
 	plain
 	path string
+	disk *quiet.Disk // nil where the kernel has no asynchronous I/O for us
 
 	mu     sync.Mutex
 	ready  uint64 // size of the segment that is ready, 0 for none
@@ -54,7 +57,13 @@ var _ types.VFS = (*FS)(nil)
 // New returns the file system for the segments in dir, which must exist.
 func New(dir string) (*FS, error) {
 	d := &FS{plain: fs.New(), path: dir, stop: make(chan struct{})}
-	return d, d.removeReady() // perhaps not all zeros
+	if err := d.removeReady(); err != nil { // perhaps not all zeros
+		return nil, err
+	}
+	if disk, err := quiet.NewDisk(); err == nil {
+		d.disk = disk
+	}
+	return d, nil
 }
 
 func (d *FS) removeReady() error {
@@ -73,7 +82,11 @@ func (d *FS) Close() error {
 	d.mu.Unlock()
 	close(d.stop)
 	d.wg.Wait()
-	return d.removeReady()
+	err := d.removeReady()
+	if d.disk != nil {
+		err = errors.Join(err, d.disk.Close())
+	}
+	return err
 }
 
 // Create makes a segment of size bytes, all zeros: the one that is ready, if it is
