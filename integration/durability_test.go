@@ -188,30 +188,14 @@ func (tr *tracer) calls(t testing.TB) []call {
 	}
 	defer file.Close()
 	var list []call
-	begun := map[string]call{}       // by thread
-	underWay := map[string]call{}    // by queue: each carries out one operation at a time
-	listening := map[string]string{} // queues by the thread that asks
+	begun := map[string]call{} // by thread
+	async := operations{underWay: map[string]call{}, listening: map[string]string{}}
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		line := lines.Text()
-		if m := submitted.FindStringSubmatch(line); m != nil {
-			underWay[m[3]] = call{name: asynchronous[m[4]], start: number(m[2]), fd: m[5], target: m[6], rest: m[7]}
-			continue
-		}
-		if m := hears.FindStringSubmatch(line); m != nil {
-			listening[m[1]] = m[3]
-		}
-		if m := heard.FindStringSubmatch(line); m != nil {
-			queue := listening[m[1]]
-			if k, ok := underWay[queue]; ok {
-				delete(underWay, queue)
-				if k.end = number(m[2]); m[3] != "<" { // not the time of the end
-					k.end += number(m[5])
-				}
-				k.failed = m[4][0] == '-'
-				list = append(list, k)
-			}
+		if k, ok := async.read(line); ok {
+			list = append(list, k)
 		} else if m := whole.FindStringSubmatch(line); m != nil {
 			k := call{name: m[3], start: number(m[2]), fd: m[4], target: m[5], rest: m[6], failed: m[7][0] == '-'}
 			k.end = k.start + number(m[8])
@@ -232,6 +216,35 @@ func (tr *tracer) calls(t testing.TB) []call {
 		t.Fatal(err)
 	}
 	return list
+}
+
+// operations are those of asynchronous I/O that have not ended.
+type operations struct {
+	underWay  map[string]call   // by the kernel's queue, which carries out one at a time
+	listening map[string]string // queues by the thread that asks what has ended
+}
+
+// read takes note of what a line says; true if an operation, the call, has ended.
+func (o *operations) read(line string) (call, bool) {
+	if m := submitted.FindStringSubmatch(line); m != nil {
+		o.underWay[m[3]] = call{name: asynchronous[m[4]], start: number(m[2]), fd: m[5], target: m[6], rest: m[7]}
+		return call{}, false
+	}
+	if m := hears.FindStringSubmatch(line); m != nil {
+		o.listening[m[1]] = m[3]
+	}
+	m := heard.FindStringSubmatch(line)
+	if m == nil {
+		return call{}, false
+	}
+	queue := o.listening[m[1]]
+	k, ok := o.underWay[queue]
+	delete(o.underWay, queue)
+	if k.end = number(m[2]); m[3] != "<" { // not the time of the end
+		k.end += number(m[5])
+	}
+	k.failed = m[4][0] == '-'
+	return k, ok
 }
 
 func number(text string) float64 {

@@ -74,7 +74,7 @@ func NewDisk() (*Disk, error) {
 	if err != nil {
 		return nil, errors.Join(os.NewSyscallError("eventfd", err), d.destroy())
 	}
-	d.fd, d.ended = uint32(fd), os.NewFile(uintptr(fd), "eventfd") //nolint:gosec // a descriptor
+	d.fd, d.ended = uint32(fd), os.NewFile(uintptr(fd), "eventfd")
 	if d.wait, err = NewSocket(d.ended); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -107,7 +107,7 @@ func (d *Disk) Write(fd uintptr, p []byte, at int64) (int, error) {
 	}
 	d.data = p // so that it stays where it is
 	n, err := d.carryOut(operation{
-		code: opWrite, fd: uint32(fd), flags: unix.RWF_NOWAIT, //nolint:gosec // a descriptor
+		code: opWrite, fd: uint32(fd), flags: unix.RWF_NOWAIT,
 		buf: uint64(uintptr(unsafe.Pointer(&p[0]))), length: uint64(len(p)), offset: at, //nolint:gosec // the kernel reads len(p) bytes there
 	})
 	d.data = nil
@@ -121,7 +121,7 @@ func (d *Disk) Write(fd uintptr, p []byte, at int64) (int, error) {
 func (d *Disk) Sync(fd uintptr) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, err := d.carryOut(operation{code: opDataSync, fd: uint32(fd)}) //nolint:gosec // a descriptor
+	_, err := d.carryOut(operation{code: opDataSync, fd: uint32(fd)})
 	return err
 }
 
