@@ -2,17 +2,18 @@ package quiet
 
 import (
 	"errors"
-	"io"
+	"fmt"
 	"os"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotBegun says that an operation could not be begun, or not without blocking. Nothing has
-// happened; the caller does it by a plain system call.
+// ErrNotBegun says that an operation could not be begun, or not all of it without waiting. The caller does
+// it by plain system calls, from the beginning.
 var ErrNotBegun = errors.New("asynchronous I/O not begun")
 
 // Disk writes and syncs files by the kernel's asynchronous I/O (io_submit(2)): a call returns when its operation
@@ -20,7 +21,7 @@ var ErrNotBegun = errors.New("asynchronous I/O not begun")
 // It is safe for concurrent use.
 type Disk struct {
 	mu    sync.Mutex
-	queue uintptr  // of the kernel, an aio_context_t
+	queue uintptr  // of the kernel, an aio_context_t; 0 after Close
 	ended *os.File // an eventfd: the operation under way has ended
 	fd    uint32   // of ended; asked for it, ended would begin to block
 	wait  *Socket  // reads ended
@@ -30,6 +31,7 @@ type Disk struct {
 	first *operation // the list of one that is submitted
 	event completion
 	data  []byte // what is written
+	lost  error  // the end of an operation was not heard: nothing is begun any more
 }
 
 // operation is the kernel's struct iocb.
@@ -75,21 +77,26 @@ func NewDisk() (*Disk, error) {
 		return nil, errors.Join(os.NewSyscallError("eventfd", err), d.destroy())
 	}
 	d.fd, d.ended = uint32(fd), os.NewFile(uintptr(fd), "eventfd")
-	if d.wait, err = NewSocket(d.ended); err != nil {
+	d.wait, err = NewSocket(d.ended)
+	if err = errors.Join(err, d.ended.SetReadDeadline(time.Time{})); err != nil { // the poller has not taken it
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
-// Close waits for the operation under way and frees what the Disk holds. No method may be called afterwards.
+// Close waits for the operation under way and frees what the Disk holds. Later ones are not begun.
 func (d *Disk) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.queue == 0 {
+		return os.ErrClosed
+	}
 	return errors.Join(d.destroy(), d.ended.Close())
 }
 
 func (d *Disk) destroy() error {
 	_, _, errno := unix.Syscall(unix.SYS_IO_DESTROY, d.queue, 0, 0)
+	d.queue = 0
 	if errno != 0 {
 		return os.NewSyscallError("io_destroy", errno)
 	}
@@ -110,8 +117,10 @@ func (d *Disk) Write(fd uintptr, p []byte, at int64) (int, error) {
 		code: opWrite, fd: uint32(fd), flags: unix.RWF_NOWAIT,
 		buf: uint64(uintptr(unsafe.Pointer(&p[0]))), length: uint64(len(p)), offset: at, //nolint:gosec // the kernel reads len(p) bytes there
 	})
-	d.data = nil
-	if errors.Is(err, unix.EAGAIN) {
+	if d.lost == nil {
+		d.data = nil
+	}
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EOPNOTSUPP) { // RWF_NOWAIT
 		err = ErrNotBegun
 	}
 	return n, err
@@ -128,23 +137,35 @@ func (d *Disk) Sync(fd uintptr) error {
 // carryOut submits an operation and returns its result. The error is that of the operation,
 // or ErrNotBegun.
 func (d *Disk) carryOut(op operation) (int, error) {
+	if d.lost != nil {
+		return 0, d.lost
+	}
+	if d.queue == 0 {
+		return 0, ErrNotBegun
+	}
 	op.tells, op.resultFD = tellEventFD, d.fd
 	d.op = op
 	if n, _, errno := unix.RawSyscall(unix.SYS_IO_SUBMIT, d.queue, 1, uintptr(unsafe.Pointer(&d.first))); errno != 0 || n != 1 { //nolint:gosec // a list of one
 		return 0, ErrNotBegun
 	}
-	var count [8]byte
-	if n, err := d.wait.Read(count[:]); err != nil {
-		return n, err
+	if d.lost = d.hear(); d.lost != nil {
+		return 0, d.lost
 	}
-	n, _, errno := unix.RawSyscall6(unix.SYS_IO_GETEVENTS, d.queue, 1, 1, uintptr(unsafe.Pointer(&d.event)), 0, 0) //nolint:gosec // room for one
-	switch {
-	case errno != 0:
-		return 0, os.NewSyscallError("io_getevents", errno)
-	case n != 1:
-		return 0, io.ErrNoProgress
-	case d.event.result < 0:
+	if d.event.result < 0 {
 		return 0, syscall.Errno(-d.event.result)
 	}
 	return int(d.event.result), nil
+}
+
+// hear waits for the end of the operation under way.
+func (d *Disk) hear() error {
+	var count [8]byte
+	if _, err := d.wait.Read(count[:]); err != nil {
+		return fmt.Errorf("the end of an operation was not heard: %w", err)
+	}
+	n, _, errno := unix.RawSyscall6(unix.SYS_IO_GETEVENTS, d.queue, 1, 1, uintptr(unsafe.Pointer(&d.event)), 0, 0) //nolint:gosec // room for one
+	if errno != 0 || n != 1 {
+		return fmt.Errorf("the end of an operation was not heard: %d events: %w", n, errno)
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -122,6 +123,51 @@ func TestDiskFails(t *testing.T) {
 	got, err := os.ReadFile(f.Name())
 	if err != nil || len(bytes.Trim(got, "\x00")) > 0 {
 		t.Error("the file was changed", err)
+	}
+}
+
+// Property: once the end of an operation was not heard, nothing that comes later counts as done.
+func TestDiskThatHeardNothingIsDone(t *testing.T) {
+	d, f := newDisk(t), directFile(t, block)
+	if err := d.ended.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Sync(f.Fd()); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if err := d.ended.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := d.Write(f.Fd(), aligned(t, 'x'), 0); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("wrote %d bytes: %v", n, err)
+	}
+	if err := d.Sync(f.Fd()); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("synced: %v", err)
+	}
+}
+
+// Property: a Disk that is closed begins nothing, not in the queue of another one either.
+func TestClosedDisk(t *testing.T) {
+	f := directFile(t, block)
+	d, err := NewDisk()
+	if err != nil {
+		t.Skip("asynchronous I/O is not allowed here:", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	other := newDisk(t)
+	if n, err := d.Write(f.Fd(), aligned(t, 'x'), 0); n != 0 || !errors.Is(err, ErrNotBegun) {
+		t.Errorf("wrote %d bytes: %v", n, err)
+	}
+	if err := d.Sync(f.Fd()); !errors.Is(err, ErrNotBegun) {
+		t.Errorf("synced: %v", err)
+	}
+	if err := d.Close(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("closed twice: %v", err)
+	}
+	if err := other.Sync(f.Fd()); err != nil {
+		t.Errorf("another disk: %v", err)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 const (
 	block       = 4096 // the unit of direct I/O: no disk has larger sectors
 	bufferBytes = 1 << 20
+
+	patience = 16 // writes that may not be asynchronous before it is not tried any more in a file
 )
 
 // file is a segment. One goroutine writes; any number may read what is synced.
@@ -27,6 +29,7 @@ type file struct {
 	buf      []byte // what is written next; starts at a page
 	tailAt   int64  // the block that buf begins with since the last write, -1 for none
 	readyAt  int64  // when this much is written, the next segment is made ready
+	declined int    // writes in a row that could not be asynchronous
 	unsynced bool   // the directory does not know the file for sure
 }
 
@@ -95,14 +98,16 @@ func (f *file) writeBlocks(p []byte, at int64) (int, error) {
 
 // put writes whole blocks.
 func (f *file) put(p []byte, at int64) error {
-	if f.dir.disk != nil {
+	if f.dir.disk != nil && f.declined < patience {
 		n, err := f.dir.disk.Write(f.w.Fd(), p, at)
 		switch {
 		case err == nil && n == len(p):
+			f.declined = 0
 			return nil
 		case err != nil && !errors.Is(err, quiet.ErrNotBegun):
 			return f.failed("write", err)
 		}
+		f.declined++
 	}
 	_, err := f.w.WriteAt(p, at)
 	return err
