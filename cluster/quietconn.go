@@ -7,7 +7,8 @@ import (
 )
 
 // quietConn is a connection between nodes that is read and written by system calls which
-// the Go scheduler does not hear of. One goroutine at a time may read, and one write.
+// the Go scheduler does not hear of. It is safe for concurrent use: pings and the answers
+// to probes are written by different goroutines.
 type quietConn struct {
 	net.Conn
 	socket *quiet.Socket
