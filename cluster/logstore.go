@@ -46,6 +46,11 @@ func openBackend(kind, dir string, log hclog.Logger) (backend, error) {
 	return openWAL(path, log)
 }
 
+// segmentBytes is the size of the log's files. The first one of a new log is written
+// slowly, because it could not be made ready beside another (see walfs): half of what
+// raft-wal would take ends that sooner, and a ready one takes half the room.
+const segmentBytes = 32 << 20
+
 // walStore is a write-ahead log with the file system under it.
 type walStore struct {
 	*wal.WAL
@@ -57,7 +62,7 @@ func openWAL(path string, log hclog.Logger) (backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := wal.Open(path, wal.WithLogger(log), wal.WithSegmentFiler(segment.NewFiler(path, files)))
+	w, err := wal.Open(path, wal.WithLogger(log), wal.WithSegmentSize(segmentBytes), wal.WithSegmentFiler(segment.NewFiler(path, files)))
 	if err != nil {
 		return nil, errors.Join(err, files.Close())
 	}
