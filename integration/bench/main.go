@@ -4,7 +4,7 @@
 // It prints a table in Markdown with ratios, latencies and the processor time of
 // all server processes; docs/performance.md says how to read it.
 //
-//	go run ./integration/bench -duration 5s -rounds 3
+//	go run ./integration/bench -rounds 9
 //
 // With the word sessions first it puts the load of a session store on three nodes
 // of Holdfast instead, with faults in the middle, and tells whether anything
@@ -66,9 +66,9 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(usage)
-	flags.DurationVar(&o.duration, "duration", 5*time.Second, "length of each measurement")
+	flags.DurationVar(&o.duration, "duration", 3*time.Second, "length of each measurement")
 	flags.DurationVar(&o.warmup, "warmup", time.Second, "load before each measurement")
-	flags.IntVar(&o.rounds, "rounds", 3, "how often every system is measured; the median is shown")
+	flags.IntVar(&o.rounds, "rounds", 5, "how often every system is measured; the median is shown")
 	flags.IntVar(&o.connections, "connections", 50, "client connections")
 	flags.IntVar(&o.size, "size", 512, "bytes in a value")
 	flags.IntVar(&o.keys, "keys", 100_000, "different keys")
