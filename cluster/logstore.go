@@ -17,7 +17,6 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/segment"
 	"go.etcd.io/bbolt"
 
 	"github.com/holdfast/holdfast/internal/clock"
@@ -62,7 +61,11 @@ func openWAL(path string, log hclog.Logger) (backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := wal.Open(path, wal.WithLogger(log), wal.WithSegmentSize(segmentBytes), wal.WithSegmentFiler(segment.NewFiler(path, files)))
+	segments, err := newSegments(path, files)
+	if err != nil {
+		return nil, errors.Join(err, files.Close())
+	}
+	w, err := wal.Open(path, wal.WithLogger(log), wal.WithSegmentSize(segmentBytes), wal.WithSegmentFiler(segments))
 	if err != nil {
 		return nil, errors.Join(err, files.Close())
 	}
