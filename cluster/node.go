@@ -194,7 +194,8 @@ const (
 	snapshotDir = "snapshots"
 )
 
-// openStorage takes the directory and opens the stores.
+// openStorage takes the directory and opens the stores. What a killed process left
+// there is synced before it is read: raft answers for entries and votes that it finds.
 func (n *Node) openStorage() error {
 	var err error
 	if n.dir, err = openDirectory(n.cfg.Dir); err != nil {
@@ -207,6 +208,9 @@ func (n *Node) openStorage() error {
 	n.identity.Store(&id)
 	if err := errors.Join(n.checkList(), n.checkFiles()); err != nil {
 		return err
+	}
+	if err := durable.SyncTree(n.dir.raft()); err != nil {
+		return fmt.Errorf("data directory: %w", err)
 	}
 	if n.stable, err = openStable(filepath.Join(n.dir.raft(), stableFile), n.fail); err != nil {
 		return fmt.Errorf("term and vote: %w", err)
@@ -251,8 +255,8 @@ func (n *Node) openStorage() error {
 // they write, but not all of them the directories they were made in: after a crash of
 // the machine a vote could be gone together with its file.
 func (n *Node) keepNames() error {
-	err := errors.Join(durable.SyncDir(n.dir.raft()), durable.SyncDir(n.dir.path))
-	around := durable.SyncDir(filepath.Dir(n.dir.path))
+	err := errors.Join(durable.Sync(n.dir.raft()), durable.Sync(n.dir.path))
+	around := durable.Sync(filepath.Dir(n.dir.path))
 	if around != nil && !errors.Is(around, fs.ErrPermission) { // that directory may not be ours
 		err = errors.Join(err, around)
 	}

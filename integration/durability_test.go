@@ -125,6 +125,57 @@ func syncedAt(list []call, dir, marker string) (at float64, file string, ok bool
 	return 0, "", false
 }
 
+// P1: what a killed process wrote and did not sync is found by the next one, which
+// counts it as durable: votes and entries that it answers for. So all files are synced
+// before they are read.
+func TestFilesOfAKilledNodeAreSyncedBeforeTheyAreRead(t *testing.T) {
+	for _, logStore := range []string{"wal", "boltdb"} {
+		t.Run(logStore, func(t *testing.T) {
+			c := start(t, testkit.ClusterOptions{Size: 1, Args: []string{"--log-store", logStore}})
+			c.WaitMaster(formLimit)
+			n := c.Nodes[0]
+			testkit.MustDial(t, n.Addr()).MustDo(t, "SET", "k", "v")
+			n.Kill9()
+			out := filepath.Join(t.TempDir(), "trace")
+			n.Use(traced(t, testkit.Binary(t), out))
+			n.Start()
+			c.WaitMaster(formLimit)
+			n.Term(10 * time.Second)
+			testkit.Eventually(t, 10*time.Second, "strace has ended", func() error {
+				seen, err := os.ReadFile(out)
+				return testkit.Check(err == nil && strings.Contains(string(seen), "+++ exited"), "%d bytes, %v", len(seen), err)
+			})
+			raft := filepath.Join(n.DataDir, "raft")
+			synced, read := map[string]bool{}, map[string]bool{}
+			for _, k := range readCalls(t, out) {
+				switch {
+				case k.failed || !strings.HasPrefix(k.target, raft):
+				case k.name == "fsync":
+					synced[k.target] = true
+				case !synced[k.target] || !synced[filepath.Dir(k.target)]:
+					t.Errorf("%s was read before it and its directory were synced", filepath.Base(k.target))
+				default:
+					read[filepath.Ext(k.target)] = true
+				}
+			}
+			if !read[".db"] || read[".wal"] != (logStore == "wal") {
+				t.Errorf("the trace shows reads of %v", read)
+			}
+		})
+	}
+}
+
+// traced is a program that runs another one, as itself, with its reads and syncs traced to out.
+func traced(t testing.TB, program, out string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "traced")
+	script := fmt.Sprintf("#!/bin/sh\nexec strace -D -f -ttt -T -y -o '%s' -e trace=pread64,fsync '%s' \"$@\"\n", out, program)
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil { //nolint:gosec // it is run
+		t.Fatal(err)
+	}
+	return path
+}
+
 // tracer is an strace of one node.
 type tracer struct {
 	process *testkit.Process
@@ -182,7 +233,13 @@ func (tr *tracer) calls(t testing.TB) []call {
 	t.Helper()
 	tr.process.Signal(syscall.SIGTERM) // strace detaches and writes everything; SIGINT is ignored by what runs in the background
 	tr.process.WaitExit(30 * time.Second)
-	file, err := os.Open(tr.out)
+	return readCalls(t, tr.out)
+}
+
+// readCalls reads what strace saw.
+func readCalls(t testing.TB, path string) []call {
+	t.Helper()
+	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ package durable
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -27,7 +28,7 @@ func WriteFile(path string, data []byte) error {
 		_ = os.Remove(tmp) // the next call overwrites what is left
 		return err
 	}
-	return SyncDir(filepath.Dir(path))
+	return Sync(filepath.Dir(path))
 }
 
 // write writes a whole file and has it on disk when it returns.
@@ -41,13 +42,25 @@ func write(path string, data []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// SyncDir has the names in a directory on disk when it returns: those of files and
-// directories made in it, and that those removed from it are gone. The contents of
-// a file are of no use after a crash if its name is lost.
-func SyncDir(path string) error {
-	d, err := os.Open(path) //nolint:gosec // the caller's directory
+// Sync has a file's contents on disk when it returns, or the names in a directory:
+// those of files and directories made in it, and that those removed from it are gone.
+// The contents of a file are of no use after a crash if its name is lost.
+func Sync(path string) error {
+	f, err := os.Open(path) //nolint:gosec // the caller's file
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// SyncTree has all files and directories from root down on disk when it returns, and
+// root's own name if its parent is synced. What a process wrote that was killed before
+// it could sync is there for the next one to read, and gone when the machine crashes.
+func SyncTree(root string) error {
+	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.IsDir() && !entry.Type().IsRegular() {
+			return err
+		}
+		return Sync(path)
+	})
 }

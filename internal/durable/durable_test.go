@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/holdfast/holdfast/internal/durable"
@@ -111,13 +112,27 @@ func TestWriteFileFails(t *testing.T) {
 	}
 }
 
-// A directory is synced, and one that is not there is an error.
-func TestSyncDir(t *testing.T) {
+// Files and directories can be synced, also all below one; what is not there is an error,
+// and what cannot be synced is passed by.
+func TestSync(t *testing.T) {
 	dir := t.TempDir()
-	if err := durable.SyncDir(dir); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "a", "b"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "a", "f")
+	if err := os.WriteFile(file, []byte("x"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Symlink("nowhere", filepath.Join(dir, "a", "link")), syscall.Mkfifo(filepath.Join(dir, "a", "pipe"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(durable.Sync(dir), durable.Sync(file), durable.SyncTree(dir)); err != nil {
 		t.Error(err)
 	}
-	if err := durable.SyncDir(filepath.Join(dir, "gone")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v", err)
+	gone := filepath.Join(dir, "gone")
+	for name, err := range map[string]error{"Sync": durable.Sync(gone), "SyncTree": durable.SyncTree(gone)} {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s of nothing: %v", name, err)
+		}
 	}
 }

@@ -167,7 +167,7 @@ func (f *file) Sync() error {
 		return f.failed("fdatasync", err)
 	}
 	if f.unsynced {
-		if err := durable.SyncDir(f.dir.path); err != nil {
+		if err := durable.Sync(f.dir.path); err != nil {
 			return err
 		}
 		f.unsynced = false
