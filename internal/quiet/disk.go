@@ -112,6 +112,9 @@ func (d *Disk) Write(fd uintptr, p []byte, at int64) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if d.lost != nil {
+		return 0, d.lost
+	}
 	d.data = p // so that it stays where it is
 	n, err := d.carryOut(operation{
 		code: opWrite, fd: uint32(fd), flags: unix.RWF_NOWAIT,

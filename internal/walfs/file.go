@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holdfast/holdfast/internal/durable"
 	"github.com/holdfast/holdfast/internal/quiet"
 )
@@ -108,9 +110,16 @@ func (f *file) put(p []byte, at int64) error {
 			return f.failed("write", err)
 		}
 		f.declined++
+		f.forget(at)
 	}
 	_, err := f.w.WriteAt(p, at)
 	return err
+}
+
+// forget lets the page cache drop what it has of the file from at on: a write there would
+// have to wait for it. It holds what was looked through for the end of the log.
+func (f *file) forget(at int64) {
+	_ = unix.Fadvise(int(f.r.Fd()), at, 0, unix.FADV_DONTNEED) // advice
 }
 
 // load makes sure that the buffer begins with what the file has at first.

@@ -409,3 +409,42 @@ func BenchmarkAppend(b *testing.B) {
 		})
 	}
 }
+
+// Property: the segment that a log ended in is written on asynchronously after a restart,
+// although it was read through the page cache meanwhile.
+func TestReopenedSegmentIsWrittenAsynchronously(t *testing.T) {
+	const (
+		large  = 8 << 20
+		before = 1 << 20
+		after  = 4 * patience
+	)
+	d := newDirectory(t)
+	d.prepare(large)
+	d.wg.Wait()
+	w, err := d.Create(d.path, "1", large)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := w.(*file)
+	entry := bytes.Repeat([]byte("x"), block)
+	for at := int64(0); at < before; at += block {
+		if _, err := f.WriteAt(entry, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f.declined > 0 {
+		t.Fatalf("%d of the writes before were not asynchronous", f.declined)
+	}
+	f = reopen(t, d, f)
+	if _, err := io.Copy(io.Discard, io.NewSectionReader(f, 0, before+block)); err != nil { // as raft-wal looks for the end
+		t.Fatal(err)
+	}
+	for i := range int64(after) {
+		if _, err := f.WriteAt(entry, before+i*block); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f.declined > 0 {
+		t.Errorf("the last %d of %d writes were not asynchronous", f.declined, after)
+	}
+}
