@@ -225,12 +225,20 @@ func (s *logStore) replay(e *raft.Log) error {
 	return nil
 }
 
-// read reads an entry from the disk, when it is there.
+// read reads an entry from the disk, when it is there. One that is cut off from the log
+// meanwhile is not found: raft-wal v0.4.2 can close its file under the read.
 func (s *logStore) read(index uint64, into *raft.Log) error {
 	if err := s.settle(index); err != nil {
 		return err
 	}
-	return s.back.GetLog(index, into)
+	err := s.back.GetLog(index, into)
+	if err == nil {
+		return nil
+	}
+	if first, bad := s.back.FirstIndex(); bad == nil && index < first {
+		return raft.ErrLogNotFound
+	}
+	return err
 }
 
 // StoreLog appends one entry.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -180,6 +181,23 @@ func TestDamagedEntryEndsRaftsGoroutine(t *testing.T) {
 	<-ended
 	if returned || failed == nil || !strings.Contains(failed.Error(), "entry 7") {
 		t.Errorf("returned %v, stopped with %v", returned, failed)
+	}
+}
+
+// An entry that is cut off while it is read was not damaged.
+func TestEntryCutOffUnderAReadIsNotFound(t *testing.T) {
+	var failed error
+	s := mustLogs(t, LogStoreWAL, t.TempDir(), &failed)
+	defer s.back.Close()
+	must(t, s.StoreLogs(entries(1, 9)))
+	must(t, s.DeleteRange(1, 4))
+	s.back = brokenBackend{s.back, os.ErrClosed, nil}
+	if err := s.GetLog(4, new(raft.Log)); err != raft.ErrLogNotFound || failed != nil { //nolint:errorlint // raft compares
+		t.Errorf("cut off: %v, stopped with %v", err, failed)
+	}
+	s.cache.clear()
+	if err := s.GetLog(5, new(raft.Log)); err == nil || failed == nil {
+		t.Errorf("still there: %v, stopped with %v", err, failed)
 	}
 }
 

@@ -69,7 +69,7 @@ func (s *segments) unseal(info types.SegmentInfo) (err error) {
 		return err
 	}
 	info.MinIndex = info.BaseIndex                           // truncated ones keep their place
-	info.SizeLimit = uint32(old.Size()) + uint32(asideBytes) //nolint:gosec // raft-wal's offsets have 32 bits; so much that it is not sealed
+	info.SizeLimit = uint32(old.Size()) + uint32(asideBytes) // so much that it is not sealed
 	if err := os.Mkdir(s.aside(), 0o750); err != nil {
 		return err
 	}

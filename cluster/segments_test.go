@@ -93,7 +93,7 @@ func sealTail(t *testing.T, dir string, i uint64) (path string, from, to int64) 
 
 func mustRead(t *testing.T, path string) []byte {
 	t.Helper()
-	b, err := os.ReadFile(path) //nolint:gosec // of the test's
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestSealedTailIsOpenedForAppends(t *testing.T) {
 // spoil makes zeros of a part of what was written between two places of a file.
 func spoil(t *testing.T, path string, from, to int64, torn func(from, to int64) (int64, int)) {
 	t.Helper()
-	f, err := os.OpenFile(path, os.O_WRONLY, 0) //nolint:gosec // of the test's
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -170,7 +170,7 @@ func traced(t testing.TB, program, out string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "traced")
 	script := fmt.Sprintf("#!/bin/sh\nexec strace -D -f -ttt -T -y -o '%s' -e trace=pread64,fsync '%s' \"$@\"\n", out, program)
-	if err := os.WriteFile(path, []byte(script), 0o700); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return path
