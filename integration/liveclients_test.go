@@ -86,9 +86,8 @@ func (l library) interpreted(t testing.TB) []string {
 // for another one as well.
 var radixLimit = pick(13*time.Second, 8*time.Second)
 
-// detectorFails: a +switch-master that ioredis hears while it asks for the master ends
-// it, and the increment under way with it. That is rare; the long form allows none.
-var detectorFails = pick("+switch-master ends it while it asks for the master", "")
+// detectorFails is rare: the increment under way ends with the client.
+const detectorFails = "a +switch-master that it hears while it asks for the master ends it"
 
 // batch is clients that tell the story together: they share a cluster and its faults.
 type batch struct {
