@@ -24,7 +24,7 @@ var layers = []map[string]node{
 		"config":   {own: []string{"internal/glob"}},
 		"internal/walfs": {
 			own:   []string{"internal/durable", "internal/quiet"},
-			third: []string{"github.com/hashicorp/raft", "github.com/hashicorp/raft-wal"},
+			third: []string{"golang.org/x/sys", "github.com/hashicorp/raft", "github.com/hashicorp/raft-wal"},
 		},
 	},
 	{
