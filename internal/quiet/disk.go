@@ -112,17 +112,10 @@ func (d *Disk) Write(fd uintptr, p []byte, at int64) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if d.lost != nil {
-		return 0, d.lost
-	}
-	d.data = p // so that it stays where it is
-	n, err := d.carryOut(operation{
+	n, err := d.carryOut(p, operation{
 		code: opWrite, fd: uint32(fd), flags: unix.RWF_NOWAIT,
 		buf: uint64(uintptr(unsafe.Pointer(&p[0]))), length: uint64(len(p)), offset: at, //nolint:gosec // the kernel reads len(p) bytes there
 	})
-	if d.lost == nil {
-		d.data = nil
-	}
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EOPNOTSUPP) { // RWF_NOWAIT
 		err = ErrNotBegun
 	}
@@ -133,13 +126,13 @@ func (d *Disk) Write(fd uintptr, p []byte, at int64) (int, error) {
 func (d *Disk) Sync(fd uintptr) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, err := d.carryOut(operation{code: opDataSync, fd: uint32(fd)})
+	_, err := d.carryOut(nil, operation{code: opDataSync, fd: uint32(fd)})
 	return err
 }
 
-// carryOut submits an operation and returns its result. The error is that of the operation,
+// carryOut submits an operation on data and returns its result. The error is that of the operation,
 // or ErrNotBegun.
-func (d *Disk) carryOut(op operation) (int, error) {
+func (d *Disk) carryOut(data []byte, op operation) (int, error) {
 	if d.lost != nil {
 		return 0, d.lost
 	}
@@ -147,13 +140,14 @@ func (d *Disk) carryOut(op operation) (int, error) {
 		return 0, ErrNotBegun
 	}
 	op.tells, op.resultFD = tellEventFD, d.fd
-	d.op = op
+	d.op, d.data = op, data                                                                                                      // so that they stay where they are
 	if n, _, errno := unix.RawSyscall(unix.SYS_IO_SUBMIT, d.queue, 1, uintptr(unsafe.Pointer(&d.first))); errno != 0 || n != 1 { //nolint:gosec // a list of one
 		return 0, ErrNotBegun
 	}
 	if d.lost = d.hear(); d.lost != nil {
 		return 0, d.lost
 	}
+	d.data = nil
 	if d.event.result < 0 {
 		return 0, syscall.Errno(-d.event.result)
 	}
