@@ -68,7 +68,9 @@ type directory struct {
 	lock *os.File
 }
 
-// openDirectory makes the data directory if it is missing and takes it.
+// openDirectory makes the data directory if it is missing and takes it. What a killed
+// process left for raft is synced before anybody reads it: raft answers for entries and
+// votes that it finds.
 func openDirectory(path string) (*directory, error) {
 	if err := os.MkdirAll(filepath.Join(path, raftDir), 0o750); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -84,7 +86,11 @@ func openDirectory(path string) (*directory, error) {
 		}
 		return nil, fmt.Errorf("lock data directory %s: %w", path, err)
 	}
-	return &directory{path: path, lock: f}, nil
+	d := &directory{path: path, lock: f}
+	if err := durable.SyncTree(d.raft()); err != nil {
+		return nil, errors.Join(fmt.Errorf("data directory: %w", err), d.release())
+	}
+	return d, nil
 }
 
 // release lets another process take the directory.

@@ -194,8 +194,7 @@ const (
 	snapshotDir = "snapshots"
 )
 
-// openStorage takes the directory and opens the stores. What a killed process left
-// there is synced before it is read: raft answers for entries and votes that it finds.
+// openStorage takes the directory and opens the stores.
 func (n *Node) openStorage() error {
 	var err error
 	if n.dir, err = openDirectory(n.cfg.Dir); err != nil {
@@ -208,9 +207,6 @@ func (n *Node) openStorage() error {
 	n.identity.Store(&id)
 	if err := errors.Join(n.checkList(), n.checkFiles()); err != nil {
 		return err
-	}
-	if err := durable.SyncTree(n.dir.raft()); err != nil {
-		return fmt.Errorf("data directory: %w", err)
 	}
 	if n.stable, err = openStable(filepath.Join(n.dir.raft(), stableFile), n.fail); err != nil {
 		return fmt.Errorf("term and vote: %w", err)
