@@ -68,8 +68,8 @@ func (s *segments) unseal(info types.SegmentInfo) (err error) {
 	if err != nil {
 		return err
 	}
-	info.MinIndex = info.BaseIndex                           // truncated ones keep their place
-	info.SizeLimit = uint32(old.Size()) + uint32(asideBytes) // so much that it is not sealed
+	info.MinIndex = info.BaseIndex                   // truncated ones keep their place
+	info.SizeLimit = uint32(old.Size()) + asideBytes // so much that it is not sealed
 	if err := os.Mkdir(s.aside(), 0o750); err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (s *segments) copyAside(info types.SegmentInfo) (err error) {
 }
 
 // copyEntries appends to one segment what another one has from index first on.
-func copyEntries(to types.SegmentWriter, from types.SegmentWriter, first uint64) error {
+func copyEntries(to, from types.SegmentWriter, first uint64) error {
 	var batch []types.LogEntry
 	size := 0
 	for i, last := first, from.LastIndex(); i <= last; i++ {

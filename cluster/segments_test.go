@@ -57,9 +57,7 @@ func sealTail(t *testing.T, dir string, i uint64) (path string, from, to int64) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := meta.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, meta.Close())
 	files, err := walfs.New(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -73,21 +71,13 @@ func sealTail(t *testing.T, dir string, i uint64) (path string, from, to int64) 
 		t.Fatal(err)
 	}
 	var data bytes.Buffer
-	if err := (&wal.BinaryCodec{}).Encode(big(i), &data); err != nil {
-		t.Fatal(err)
-	}
-	if err := tail.Append([]types.LogEntry{{Index: i, Data: data.Bytes()}}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, (&wal.BinaryCodec{}).Encode(big(i), &data))
+	must(t, tail.Append([]types.LogEntry{{Index: i, Data: data.Bytes()}}))
 	if sealed, _, err := tail.Sealed(); !sealed || err != nil {
 		t.Fatalf("sealed: %v, %v", sealed, err)
 	}
-	if err := tail.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := files.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, tail.Close())
+	must(t, files.Close())
 	return path, int64(len(bytes.TrimRight(before, "\x00"))), int64(len(bytes.TrimRight(mustRead(t, path), "\x00")))
 }
 
@@ -121,9 +111,7 @@ func TestSealedTailIsOpenedForAppends(t *testing.T) {
 			dir := t.TempDir()
 			w := mustWAL(t, dir)
 			for i := uint64(1); i <= tt.before; i++ {
-				if err := w.StoreLog(big(i)); err != nil {
-					t.Fatal(err)
-				}
+				must(t, w.StoreLog(big(i)))
 			}
 			mustHold(t, w, tt.before)
 			path, from, to := sealTail(t, dir, tt.before+1)
@@ -134,9 +122,7 @@ func TestSealedTailIsOpenedForAppends(t *testing.T) {
 			if tt.torn != nil {
 				spoil(t, path, from, to, tt.torn)
 			}
-			if err := os.MkdirAll(filepath.Join(dir, asideDir, "left"), 0o750); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.MkdirAll(filepath.Join(dir, asideDir, "left"), 0o750))
 			w = mustWAL(t, dir)
 			for range 2 {
 				last++
@@ -164,7 +150,5 @@ func spoil(t *testing.T, path string, from, to int64, torn func(from, to int64) 
 	if _, err := f.WriteAt(make([]byte, n), at); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Close())
 }
